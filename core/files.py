@@ -1,0 +1,86 @@
+"""Files that are either whole or absent: written beside their place, flushed to disk, then renamed."""
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from randscene.errors import RandsceneError
+
+_WHY = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder, then run the same command again",
+    errno.EROFS: "the disk is read-only; choose a folder that can be written",
+    errno.EACCES: "permission denied; choose a folder that you can write to",
+    errno.EPERM: "permission denied; choose a folder that you can write to",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
+}
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the disk errors that a user can mend (full, read-only, no permission) into one clear line.
+
+    Raises
+    ------
+    RandsceneError
+        With the path and what to do; other `OSError`s pass through unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _WHY:
+            raise RandsceneError(f"cannot write {os.fspath(path)}: {_WHY[error.errno]}") from error
+        raise
+
+
+def fsync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make renames inside `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open `path` for writing in binary; the file appears under its name only once whole and on disk.
+
+    The temporary name begins with a dot and ends in `.tmp`, so that left-overs of a killed process are easy to tell.
+    Parent folders are created. On any error the temporary file is removed and `path` is untouched.
+
+    Raises
+    ------
+    RandsceneError
+        If the disk is full, read-only or not writable.
+    """
+    target = Path(path)
+    with explain_os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync_folder(target.parent)
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) to `path`, whole or not at all; see `atomic_writer`."""
+    with atomic_writer(path) as handle:
+        handle.write(data.encode() if isinstance(data, str) else data)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,139 @@
+"""SceneRecipe: everything that decides one scene, as plain values with one canonical JSON form."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from randscene import canonical_json
+from randscene.errors import DatasetError
+
+RECIPE_VERSION = 1
+
+Vector3 = tuple[float, float, float]
+Matrix4 = tuple[tuple[float, float, float, float], ...]
+"""Four rows of a 4x4 matrix that acts on column vectors."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One placed asset; its id in every label is its position in the recipe, counted from 1."""
+
+    uid: str
+    sha256: str
+    scale: float
+    """Uniform factor from the asset's own units to metres."""
+    pose: Matrix4
+    """Asset frame (Z up, own units) to world (metres, Z up); includes `scale`."""
+    support_parent: int | None
+    """Id (1-based) of the instance that carries this one, or None for the ground."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Light:
+    """A light. Positions and sizes are in metres, world frame."""
+
+    kind: str
+    """`point`, `sun` or `area` (a square)."""
+    position: Vector3
+    target: Vector3
+    """Point it faces (`sun`, `area`); a sun shines along target - position."""
+    power: float
+    """Watts (`point`, `area`), or irradiance in W/m2 (`sun`), as in Blender."""
+    size: float
+    """Side of an area light, radius of a point light (metres), angle of a sun (radians)."""
+    color: Vector3
+    """Linear RGB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Background:
+    """Uniform ambient light of the world. The film is transparent: it is never seen directly."""
+
+    color: Vector3
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Camera:
+    """A square pinhole camera, Blender/OpenGL convention (looks down -Z, +Y up)."""
+
+    camera_to_world: Matrix4
+    fov_deg: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayoutFacts:
+    """How the layout came about. Radii are in metres, in the order of the instances that stand on the ground."""
+
+    disc_instances: tuple[int, ...]
+    """Ids (1-based) of the instances that own a disc: all but the stacked ones."""
+    radii: tuple[float, ...]
+    centres: tuple[tuple[float, float], ...]
+    gap: float
+    region: float
+    """Side of the square region at the end, metres."""
+    expansions: int
+    tries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneRecipe:
+    """A pure function of (spec, asset lock, dataset seed, scene index, attempt)."""
+
+    version: int
+    scene: int
+    split: str
+    attempt: int
+    seed: int
+    """Dataset seed."""
+    instances: tuple[Instance, ...]
+    lights: tuple[Light, ...]
+    background: Background
+    look_at: Vector3
+    cameras: tuple[Camera, ...]
+    resolution: int
+    layout: LayoutFacts
+
+    def to_json(self) -> str:
+        """Canonical JSON, one line, no newline at the end."""
+        return canonical_json.dumps(self)
+
+
+def recipe_from_json(text: str) -> SceneRecipe:
+    """Read a recipe back; `recipe_from_json(r.to_json()) == r`.
+
+    Raises
+    ------
+    DatasetError
+        If the text is not a recipe of this version.
+    """
+    try:
+        data = json.loads(text)
+        if data["version"] != RECIPE_VERSION:
+            raise DatasetError(f"recipe version {data['version']} is not {RECIPE_VERSION}: use the release that wrote it")
+        return SceneRecipe(
+            **{
+                **data,
+                "instances": tuple(Instance(**{**item, "pose": _matrix(item["pose"])}) for item in data["instances"]),
+                "lights": tuple(Light(**_tuples(item)) for item in data["lights"]),
+                "background": Background(**_tuples(data["background"])),
+                "look_at": tuple(data["look_at"]),
+                "cameras": tuple(
+                    Camera(camera_to_world=_matrix(item["camera_to_world"]), fov_deg=item["fov_deg"])
+                    for item in data["cameras"]
+                ),
+                "layout": LayoutFacts(
+                    **{**_tuples(data["layout"]), "centres": tuple(tuple(c) for c in data["layout"]["centres"])}
+                ),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"not a scene recipe: {error}") from error
+
+
+def _matrix(rows: list[list[float]]) -> Matrix4:
+    return tuple(tuple(row) for row in rows)  # type: ignore[misc]
+
+
+def _tuples(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}

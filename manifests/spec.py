@@ -1,0 +1,202 @@
+"""DatasetSpec: everything that decides what a dataset contains, read from YAML and validated at the edge."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import Field, model_validator
+
+from randscene.errors import SpecError
+
+PRESETS = Path(__file__).parent / "presets"
+
+PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+NonNegativeRange = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitSpec(_Section):
+    """A run of scene indices. Indices are unique in the dataset, so a scene's split follows from its index."""
+
+    first: int = Field(ge=0, lt=1_000_000)
+    scenes: int = Field(ge=0)
+    held_out_assets: bool = False
+    """Draw from the assets that no other split uses (see `AssetSpec.held_out_fraction`)."""
+
+
+class AssetSpec(_Section):
+    held_out_fraction: Fraction = 0.0
+    """Share of the assets, chosen by a hash of their sha256, that only `held_out_assets` splits may use."""
+
+
+class LayoutSpec(_Section):
+    """Poisson-disk layout (I-Scene, section 3.2). Lengths are metres; an asset's unit is its largest extent."""
+
+    objects: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (2, 12)
+    """Range of N, the number of instances, a table and a stacked object included."""
+    scale: PositiveRange = (0.5, 1.5)
+    """Range of the largest extent of an object."""
+    table_scale: PositiveRange = (1.2, 2.0)
+    """Range of the largest extent of a table."""
+    gap: NonNegativeRange = (0.05, 0.5)
+    """Range of s in gap = mean(radius) * s."""
+    table_probability: Fraction = 0.5
+    stack_probability: Fraction = 0.5
+    """Probability that a table, once drawn, carries an object."""
+    stack_fill: PositiveRange = (0.4, 0.9)
+    """Range of a stacked object's radius over the distance from the anchor to the polygon's edge."""
+    pose: Literal["yaw", "so3"] = "yaw"
+    tries: int = Field(default=64, ge=1)
+    """Candidate positions for an object before the region grows."""
+    expansion: float = Field(default=1.1, gt=1)
+    max_expansions: int = Field(default=64, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("objects", "scale", "table_scale", "gap", "stack_fill"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"layout.{name}: the first number must not exceed the second, not [{low}, {high}]")
+        return self
+
+
+class CameraSpec(_Section):
+    kind: Literal["uniform", "trellis", "upper", "random"] = "uniform"
+    views: int = Field(default=150, ge=1, le=1000)
+    fov_deg: float = Field(default=40.0, gt=1, lt=170)
+    margin: float = Field(default=0.05, ge=0, lt=0.5)
+    """Share of the half frame left free around the scene's bounding sphere."""
+
+
+class LightSpec(_Section):
+    kind: Literal["random", "trellis"] = "random"
+
+
+class RenderSpec(_Section):
+    resolution: int = Field(default=512, ge=16, le=4096)
+    engine: Literal["cycles", "raycast"] = "cycles"
+    samples: int = Field(default=16, ge=1)
+    """Cycles samples a pixel, before denoising."""
+    view_timeout_s: float = Field(default=300.0, gt=0)
+
+
+class FrameSpec(_Section):
+    name: Literal["yaw", "full", "canonical"] = "yaw"
+    azimuth_offset_deg: float = 0.0
+
+
+class LatentSpec(_Section):
+    encoder: str | None = "mini"
+    """`mini` (embedded), a folder or a Hugging Face id with TRELLIS's encoder, or null for none."""
+
+
+class ShardSpec(_Section):
+    scenes_per_shard: int = Field(default=16, ge=1)
+    webp_quality: int = Field(default=95, ge=0, le=100)
+    """WebP quality of `rgb.webp`; 0 means lossless."""
+    depth: bool = False
+
+
+class DatasetSpec(_Section):
+    """One dataset, as in `presets/*.yaml`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    version: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+    splits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SplitSpec]
+    scene_glb: tuple[str, ...] = ("val",)
+    """Splits whose ground-truth geometry is written to `scenes/{index}.glb`."""
+    attempts: int = Field(default=5, ge=1)
+    """How often a scene is planned, each time from its own seed, before it is given up."""
+    assets: AssetSpec = AssetSpec()
+    layout: LayoutSpec = LayoutSpec()
+    cameras: CameraSpec = CameraSpec()
+    lights: LightSpec = LightSpec()
+    render: RenderSpec = RenderSpec()
+    frame: FrameSpec = FrameSpec()
+    latents: LatentSpec = LatentSpec()
+    shards: ShardSpec = ShardSpec()
+
+    @model_validator(mode="after")
+    def _splits_apart(self) -> Self:
+        if not self.splits:
+            raise ValueError("splits: name at least one")
+        runs = sorted((split.first, split.first + split.scenes, name) for name, split in self.splits.items())
+        for (_, end, name), (start, _, other) in zip(runs, runs[1:]):
+            if end > start:
+                raise ValueError(f"splits: {name} and {other} share scene indices")
+        if runs[-1][1] > 1_000_000:
+            raise ValueError("splits: scene indices must stay below 1,000,000")
+        return self
+
+    def split_of(self, scene: int) -> str:
+        """Name of the split that scene index `scene` belongs to.
+
+        Raises
+        ------
+        SpecError
+            If no split holds it.
+        """
+        for name, split in self.splits.items():
+            if split.first <= scene < split.first + split.scenes:
+                return name
+        raise SpecError(f"scene {scene} belongs to no split of {self.name}: check the spec's splits")
+
+    def indices(self) -> list[int]:
+        """All scene indices, split by split in ascending order of their first index."""
+        runs = sorted(self.splits.values(), key=lambda split: split.first)
+        return [index for split in runs for index in range(split.first, split.first + split.scenes)]
+
+    def with_scenes(self, count: int) -> "DatasetSpec":
+        """The same spec with `count` scenes in its first split (the one with the lowest index)."""
+        name = min(self.splits, key=lambda key: self.splits[key].first)
+        data = self.model_dump()
+        data["splits"][name]["scenes"] = count
+        return parse_spec(data, where=self.name)
+
+
+def parse_spec(data: object, *, where: str) -> DatasetSpec:
+    """Validate plain data (as read from YAML) as a DatasetSpec.
+
+    Raises
+    ------
+    SpecError
+        With one line that names the field and what is wrong with it.
+    """
+    try:
+        return DatasetSpec.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{where}: {field + ': ' if field else ''}{message}") from error
+
+
+def preset_names() -> list[str]:
+    """Names of the dataset presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_spec(name_or_path: str | Path) -> DatasetSpec:
+    """A DatasetSpec from a preset's name (`demo`, `rand-15k`, ...) or the path of a YAML file.
+
+    Raises
+    ------
+    SpecError
+        If there is no such preset or file, or it is not a valid spec.
+    """
+    preset = PRESETS / f"{name_or_path}.yaml"
+    path = preset if Path(name_or_path).name == str(name_or_path) and preset.is_file() else Path(name_or_path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        known = ", ".join(preset_names())
+        raise SpecError(f"no preset or spec file called {name_or_path}: presets are {known}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    return parse_spec(data, where=str(name_or_path))
