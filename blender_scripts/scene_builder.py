@@ -1,0 +1,149 @@
+"""Build the Blender scene that a description asks for."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from randscene.blender_scripts.asset_cache import AssetCache
+from randscene.blender_scripts.compat import apply_settings, enable_nodes
+from randscene.blender_scripts.scene_description import LightSource, SceneDescription, Viewpoint
+from randscene.errors import RenderError
+
+SENSOR_MM = 32.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltScene:
+    """A Blender scene, ready for an engine."""
+
+    scene: Any
+    """bpy.types.Scene."""
+    camera: Any
+    """bpy.types.Object."""
+    points: np.ndarray
+    """(P, 3) float64: every vertex, world metres."""
+
+    def look_from(self, viewpoint: Viewpoint) -> None:
+        """Move the camera."""
+        self.camera.data.lens = SENSOR_MM / 2 / math.tan(math.radians(viewpoint.fov_deg) / 2)
+        self.camera.matrix_parent_inverse = Matrix(viewpoint.camera_to_world.tolist())
+
+
+class SceneBuilder:
+    """Makes one scene at a time out of cached assets."""
+
+    def __init__(self) -> None:
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        self._cache = AssetCache()
+
+    def build(self, description: SceneDescription, paths: Mapping[str, str], up_axes: Mapping[str, str]) -> BuiltScene:
+        """A new scene with linked copies of the assets, lights, world and camera.
+
+        Each object's `pass_index` is its instance's id. Meshes are shared between instances of one asset, never
+        copied. Call `clear` when done with it.
+
+        Raises
+        ------
+        RenderError
+            `bad_request` if a uid has no path, `import_failed` or `no_geometry` for a file that cannot be used.
+        """
+        missing = [item.uid for item in description.assets if item.uid not in paths]
+        if missing:
+            raise RenderError("bad_request", f"no file is named for the asset {missing[0]}")
+        # All imports come first: the importers work in Blender's current scene, not in the new one.
+        assets = {
+            uid: self._cache.get(paths[uid], up_axes.get(uid)) for uid in {a.uid: None for a in description.assets}
+        }
+        scene = bpy.data.scenes.new("scene")
+        stage = _Stage(scene)
+        points = []
+        for number, placed in enumerate(description.assets, start=1):
+            for part in assets[placed.uid].parts:
+                world = placed.pose @ part.matrix
+                item = stage.add(f"{number:03d}", part.mesh, world)
+                item.pass_index = number
+                points.append(part.vertices @ world[:3, :3].T + world[:3, 3])
+        for light in description.lights:
+            item = stage.add("light", _light(light), _light_matrix(light))
+            item.visible_camera = False
+        camera = stage.add("camera", bpy.data.cameras.new("camera"), np.eye(4))
+        # Wide limits: a picture must not lose what the labels' rays hit.
+        apply_settings(
+            camera.data, type="PERSP", sensor_fit="HORIZONTAL", sensor_width=SENSOR_MM, clip_start=1e-3, clip_end=1e5
+        )
+        scene.camera = camera
+        scene.world = _world(description)
+        return BuiltScene(scene=scene, camera=camera, points=np.concatenate(points))
+
+    def clear(self) -> None:
+        """Remove every scene but the empty one that imports use, and assets over the memory budget."""
+        keep = bpy.context.scene
+        for scene in [scene for scene in bpy.data.scenes if scene != keep]:
+            # Ends the render session that Cycles keeps between the views of a scene.
+            scene.render.use_persistent_data = False
+            bpy.data.batch_remove(list(scene.collection.all_objects))
+            bpy.data.scenes.remove(scene)
+        bpy.data.orphans_purge(do_recursive=True)
+        self._cache.trim()
+
+
+class _Stage:
+    """Adds objects to a scene at exact world matrices."""
+
+    def __init__(self, scene: Any) -> None:
+        self._scene = scene
+        self._root = bpy.data.objects.new("root", None)
+        scene.collection.objects.link(self._root)
+
+    def add(self, name: str, data: Any, world: np.ndarray) -> Any:
+        item = bpy.data.objects.new(name, data)
+        # An object's own location, rotation and scale cannot hold shear; the parent's inverse holds any matrix.
+        item.parent = self._root
+        item.matrix_parent_inverse = Matrix(world.tolist())
+        self._scene.collection.objects.link(item)
+        return item
+
+
+def _light(light: LightSource) -> Any:
+    data = bpy.data.lights.new("light", light.kind.upper())
+    data.color = light.color
+    data.energy = light.power
+    if light.kind == "point":
+        apply_settings(data, shadow_soft_size=light.size, use_soft_falloff=False)
+    elif light.kind == "sun":
+        data.angle = light.size
+    else:
+        apply_settings(data, shape="SQUARE", size=light.size)
+    return data
+
+
+def _light_matrix(light: LightSource) -> np.ndarray:
+    """(4, 4) float64: Blender's lights shine along their -Z."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = light.position
+    if light.kind == "point":
+        return matrix
+    z = light.position - light.target
+    z /= np.linalg.norm(z)
+    helper = np.eye(3)[np.argmin(np.abs(z))]
+    x = np.cross(helper, z)
+    x /= np.linalg.norm(x)
+    matrix[:3, :3] = np.column_stack([x, np.cross(z, x), z])
+    return matrix
+
+
+def _world(description: SceneDescription) -> Any:
+    world = bpy.data.worlds.new("world")
+    enable_nodes(world)
+    nodes = world.node_tree.nodes
+    nodes.clear()
+    background = nodes.new("ShaderNodeBackground")
+    background.inputs["Color"].default_value = (*description.world_color, 1.0)
+    background.inputs["Strength"].default_value = description.world_strength
+    world.node_tree.links.new(background.outputs["Background"], nodes.new("ShaderNodeOutputWorld").inputs["Surface"])
+    return world
