@@ -11,8 +11,8 @@ from typing import BinaryIO
 from randscene.errors import RandsceneError
 
 _WHY = {
-    errno.ENOSPC: "the disk is full; free some space or choose another folder, then run the same command again",
-    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder, then run the same command again",
+    errno.ENOSPC: "the disk is full; free some space, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space, then run the same command again",
     errno.EROFS: "the disk is read-only; choose a folder that can be written",
     errno.EACCES: "permission denied; choose a folder that you can write to",
     errno.EPERM: "permission denied; choose a folder that you can write to",

@@ -1,1 +1,28 @@
+"""Planning, labels, view-centric voxels and the build pipeline. Names are loaded on first use."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from randscene.generator.build import BuildReport, generate
+    from randscene.generator.planning import plan
+    from randscene.generator.recipe import SceneRecipe, recipe_from_json
+    from randscene.generator.view_centric import world_to_view
+    from randscene.generator.voxelize import voxelize
+
+_HOME = {
+    "BuildReport": "build",
+    "SceneRecipe": "recipe",
+    "generate": "build",
+    "plan": "planning",
+    "recipe_from_json": "recipe",
+    "voxelize": "voxelize",
+    "world_to_view": "view_centric",
+}
+__all__ = ["BuildReport", "SceneRecipe", "generate", "plan", "recipe_from_json", "voxelize", "world_to_view"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

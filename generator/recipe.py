@@ -9,6 +9,12 @@ from randscene.errors import DatasetError
 
 RECIPE_VERSION = 1
 
+DECIMALS = 9
+"""Lengths in a recipe are rounded to 1e-9 m."""
+
+MAX_INSTANCES = 255
+"""Ids are stored in one byte, and 0 is the background."""
+
 Vector3 = tuple[float, float, float]
 Matrix4 = tuple[tuple[float, float, float, float], ...]
 """Four rows of a 4x4 matrix that acts on column vectors."""
@@ -110,7 +116,9 @@ def recipe_from_json(text: str) -> SceneRecipe:
     try:
         data = json.loads(text)
         if data["version"] != RECIPE_VERSION:
-            raise DatasetError(f"recipe version {data['version']} is not {RECIPE_VERSION}: use the release that wrote it")
+            raise DatasetError(
+                f"recipe version {data['version']} is not {RECIPE_VERSION}: use the release that wrote it"
+            )
         return SceneRecipe(
             **{
                 **data,

@@ -1,7 +1,9 @@
 """DatasetSpec: everything that decides what a dataset contains, read from YAML and validated at the edge."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
@@ -82,6 +84,8 @@ class RenderSpec(_Section):
     engine: Literal["cycles", "raycast"] = "cycles"
     samples: int = Field(default=16, ge=1)
     """Cycles samples a pixel, before denoising."""
+    threads: int = Field(default=1, ge=1)
+    """CPUs of each worker. Part of a dataset's identity: Cycles' last bits depend on it."""
     view_timeout_s: float = Field(default=300.0, gt=0)
 
 
@@ -127,7 +131,7 @@ class DatasetSpec(_Section):
         if not self.splits:
             raise ValueError("splits: name at least one")
         runs = sorted((split.first, split.first + split.scenes, name) for name, split in self.splits.items())
-        for (_, end, name), (start, _, other) in zip(runs, runs[1:]):
+        for (_, end, name), (start, _, other) in itertools.pairwise(runs):
             if end > start:
                 raise ValueError(f"splits: {name} and {other} share scene indices")
         if runs[-1][1] > 1_000_000:
@@ -174,7 +178,8 @@ def parse_spec(data: object, *, where: str) -> DatasetSpec:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise SpecError(f"{where}: {field + ': ' if field else ''}{message}") from error
+        prefix = "" if not field or message.startswith(f"{field}.") else f"{field}: "
+        raise SpecError(f"{where}: {prefix}{message}") from error
 
 
 def preset_names() -> list[str]:
@@ -200,3 +205,31 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
     return parse_spec(data, where=str(name_or_path))
+
+
+def with_overrides(spec: DatasetSpec, assignments: Sequence[str]) -> DatasetSpec:
+    """The same spec with single fields replaced, each written `section.field=value` (value as YAML).
+
+    Example: `with_overrides(spec, ["cameras.views=24", "layout.gap=[0.1, 0.2]"])`.
+
+    Raises
+    ------
+    SpecError
+        If an assignment is malformed, names no field, or its value is not valid there.
+    """
+    data = spec.model_dump()
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        *sections, field = path.strip().split(".")
+        if not separator or not field:
+            raise SpecError(f"{assignment!r} is not of the form section.field=value")
+        place: Any = data
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or field not in place:
+            raise SpecError(f"{assignment!r}: a dataset spec has no field {path.strip()}")
+        try:
+            place[field] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{assignment!r}: the value is not readable as YAML") from error
+    return parse_spec(data, where=spec.name)

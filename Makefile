@@ -1,0 +1,51 @@
+# make demo   everything, once, at toy size: assets, scenes, shards, preview page, training, prediction, scores
+# make test   the tests          make lint   style and types          make setup   only the environment
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin
+DEMO ?= demo
+SYSTEM_LIBS := libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1
+ROOMS := generator blender_scripts manifests shards train cli
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: Python 3.11 is needed (bpy comes for no other); name one: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=68' wheel
+	@echo "installing into $(VENV): some minutes, about 3 GB (Blender, PyTorch, Ray)"
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  --no-build-isolation -e '.[generate,train,dev]'
+	@$(RUN)/python -c 'import bpy' 2>/dev/null || $(MAKE) --no-print-directory system-libs
+	@touch $@
+
+.PHONY: system-libs
+system-libs:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SYSTEM_LIBS) >/dev/null; fi
+	@$(RUN)/python -c 'import bpy' || { echo "error: Blender lacks system libraries; install them, then run make again:"; \
+	  echo "  sudo apt-get install -y --no-install-recommends $(SYSTEM_LIBS)"; exit 1; }
+
+demo: setup
+	$(RUN)/randscene demo --out $(DEMO)
+
+test: setup
+	$(RUN)/python -m pytest
+
+lint: setup build/lint/randscene
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	MYPYPATH=build/lint $(RUN)/mypy -p randscene
+
+# The rooms install as one package; type checkers want to see it as one tree.
+build/lint/randscene: $(ROOMS) core
+	rm -rf $@ && mkdir -p $@
+	for room in $(ROOMS); do ln -s ../../../$$room $@/$$room; done
+	for file in core/*; do case $$file in *__pycache__) ;; *) ln -s ../../../$$file $@/;; esac; done
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

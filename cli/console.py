@@ -1,0 +1,38 @@
+"""What commands share: the console, progress bars, and a clean end on Ctrl-C."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from randscene.files import explain_os_errors
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def stops_cleanly(advice: str) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM print one line with `advice` and exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"stopped: {advice}")
+        raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def logs_to(path: Path) -> Iterator[None]:
+    """Append what randscene logs meanwhile to `path`; the file is made with the first line."""
+    with explain_os_errors(path):
+        handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("randscene")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,108 @@
+"""`randscene plan` and `randscene generate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from randscene.cli.console import console, logs_to, stops_cleanly
+from randscene.errors import DatasetError
+from randscene.files import write_atomic
+
+Spec = Annotated[str, typer.Argument(help="A preset (demo, rand-15k, rand-25k) or the path of a YAML spec.")]
+Assets = Annotated[Path, typer.Option("--assets", help="Asset lock, as written by `randscene assets build`.")]
+Scenes = Annotated[
+    int | None, typer.Option("--scenes", min=1, help="Scenes in the first split, instead of the spec's.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Replace one field of the spec: section.field=value.")]
+
+
+def plan(
+    spec: Spec,
+    assets: Assets,
+    out: Annotated[Path, typer.Option("--out", help="Folder for recipes.jsonl.")],
+    scenes: Scenes = None,
+    set_: Set = None,
+) -> None:
+    """Plan scenes without rendering them: one recipe a line in OUT/recipes.jsonl.
+
+    Example: randscene plan rand-15k --assets assets.lock.jsonl --out plans/rand-15k --scenes 1000
+    """
+    from randscene.generator import plan as plan_scenes
+
+    dataset_spec, records = _read(spec, assets, scenes, set_ or [])
+    target = out / "recipes.jsonl"
+    lines = []
+    with _bar() as bar:
+        task = bar.add_task("plan", total=len(dataset_spec.indices()))
+        for recipe in plan_scenes(dataset_spec, records):
+            lines.append(recipe.to_json() + "\n")
+            bar.advance(task)
+    text = "".join(lines)
+    if target.exists() and target.read_text(encoding="utf-8") != text:
+        raise DatasetError(f"{target} holds another plan; choose another --out")
+    write_atomic(target, text)
+    console.print(f"{len(lines)} recipes in {target}")
+
+
+def generate(
+    spec: Spec,
+    assets: Assets,
+    out: Annotated[Path, typer.Option("--out", help="Dataset folder; run again to finish or extend it.")],
+    scenes: Scenes = None,
+    engine: Annotated[str | None, typer.Option(help="cycles, or raycast (no Blender: previews, tests).")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Scenes made at the same time.")] = None,
+    set_: Set = None,
+) -> None:
+    """Make a dataset: plan, render, voxelise, encode, pack. The same command resumes after any interruption.
+
+    Example: randscene generate demo --assets assets.lock.jsonl --out demo/dataset
+    """
+    from randscene.generator import generate as build
+    from randscene.generator.build import Progress as BuildProgress
+
+    overrides = [*(set_ or []), *([f"render.engine={engine}"] if engine else [])]
+    dataset_spec, records = _read(spec, assets, scenes, overrides)
+    with _bar("{task.fields[note]}") as bar:
+        task = bar.add_task("generate", total=len(dataset_spec.indices()), note="starting")
+
+        def show(state: BuildProgress) -> None:
+            failed = ", ".join(f"{reason} {count}" for reason, count in state.failures.items())
+            note = f"{state.views} views" + (f", failed: {failed}" if failed else "")
+            bar.update(task, completed=state.scenes_done, total=state.scenes_total, note=note)
+
+        log_file = out.with_name(f"{out.name}.log")
+        with logs_to(log_file), stops_cleanly("what is done is kept; run the same command again to go on"):
+            report = build(dataset_spec, records, out, ray_address=ray_address, workers=workers, progress=show)
+    rate = report.views_made / report.seconds if report.seconds else 0.0
+    console.print(
+        f"{report.scenes} scenes, {report.samples} samples in {report.shards} shards at {out} "
+        f"(now: {report.scenes_made} scenes, {report.views_made} views in {report.seconds:.0f} s, {rate:.1f} views/s)"
+    )
+    if not report.complete:
+        reasons = {failure.scene: failure.reason for failure in report.failures}
+        named = ", ".join(f"{scene} ({reasons.get(scene, 'earlier run')})" for scene in report.given_up)
+        raise DatasetError(f"{len(report.given_up)} scenes failed every attempt: {named}; see {out}/failures.jsonl")
+
+
+def _read(spec: str, assets: Path, scenes: int | None, overrides: list[str]):  # noqa: ANN202
+    from randscene.manifests import load_lock, load_spec, with_overrides
+
+    dataset_spec = with_overrides(load_spec(spec), overrides)
+    if scenes is not None:
+        dataset_spec = dataset_spec.with_scenes(scenes)
+    return dataset_spec, load_lock(assets)
+
+
+def _bar(*extra: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *(TextColumn(text) for text in extra),
+        console=console,
+    )

@@ -1,0 +1,48 @@
+"""The `randscene` command: puts the command groups together and turns errors into one clear line."""
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from randscene.cli import assets
+from randscene.cli.demo import demo
+from randscene.cli.evaluate import evaluate
+from randscene.cli.generate import generate, plan
+from randscene.cli.lint import lint
+from randscene.cli.predict import predict
+from randscene.cli.preview import preview
+from randscene.cli.train import train
+from randscene.errors import RandsceneError
+from randscene.files import explain_os_errors
+
+app = typer.Typer(
+    name="randscene",
+    help="Random-scene datasets for view-centric 3D scene generation: make, read, train on, score.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
+for command in (plan, generate, lint, preview, train, predict, evaluate, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: exit 1 and one line on an error that a user can mend, 130 on Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with explain_os_errors("the output"):
+            app(standalone_mode=True)
+    except RandsceneError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Cameras around a scene: directions over the sphere, distance from the field of view, look-at matrices."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from randscene.errors import SpecError
+from randscene.generator.trigonometry import cos_sin, tan_half
+
+GOLDEN_TURN = (3 - math.sqrt(5)) / 2
+"""The golden angle, in turns."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directions:
+    """From the look-at point to each of V cameras; world Z up."""
+
+    turns: np.ndarray
+    """(V,) float64 azimuth from +X towards +Y, in turns. Defined at the poles too: there it alone decides which way is
+    up in the picture."""
+    height: np.ndarray
+    """(V,) float64 sine of the elevation, in [-1, 1]."""
+
+
+def uniform_directions(views: int, rng: np.random.Generator, *, lowest: float = -1.0) -> Directions:
+    """Spherical Fibonacci points: even over the sphere, with a random turn about Z.
+
+    Parameters
+    ----------
+    views : int
+    rng : numpy.random.Generator
+        Gives the turn.
+    lowest : float
+        Sine of the lowest elevation: -1 for the whole sphere, 0 for the upper half.
+    """
+    index = np.arange(views)
+    return Directions(
+        turns=GOLDEN_TURN * index + rng.random(),
+        height=1 - (1 - lowest) * (index + 0.5) / views,
+    )
+
+
+def trellis_directions(views: int, offset: tuple[float, float]) -> Directions:
+    """TRELLIS's Hammersley sequence (`dataset_toolkits/utils.py::sphere_hammersley_sequence`).
+
+    Not even: its first coordinate is bent so that a quarter of the views lies below the horizon.
+
+    Parameters
+    ----------
+    views : int
+    offset : (float, float)
+        Shifts of the two coordinates, each in [0, 1); TRELLIS draws them unseeded.
+    """
+    u = (np.arange(views) + offset[0]) / views
+    u = np.where(u < 0.25, 2 * u, 2 / 3 * u + 1 / 3)
+    v = np.array([_radical_inverse(index) for index in range(views)])
+    return Directions(turns=v + offset[1], height=2 * u - 1)
+
+
+def random_directions(views: int, rng: np.random.Generator) -> Directions:
+    """Independent directions, uniform over the sphere."""
+    draws = np.array([[rng.random(), rng.random()] for _ in range(views)])
+    return Directions(turns=draws[:, 0], height=2 * draws[:, 1] - 1)
+
+
+def directions(kind: str, views: int, rng: np.random.Generator) -> Directions:
+    """Directions of one of the kinds that a spec names: `uniform`, `trellis`, `upper`, `random`.
+
+    Raises
+    ------
+    SpecError
+        If there is no such kind.
+    """
+    if kind == "uniform":
+        return uniform_directions(views, rng)
+    if kind == "upper":
+        return uniform_directions(views, rng, lowest=0.0)
+    if kind == "trellis":
+        return trellis_directions(views, (rng.random(), rng.random()))
+    if kind == "random":
+        return random_directions(views, rng)
+    raise SpecError(f"cameras.kind: {kind!r} is none of uniform, trellis, upper, random")
+
+
+def distance_for(radius: float, fov_deg: float, margin: float) -> float:
+    """Distance at which a sphere fits a square frame.
+
+    Parameters
+    ----------
+    radius : float
+        Of the sphere around the look-at point, metres.
+    fov_deg : float
+        Field of view over the whole width.
+    margin : float
+        Share of the half frame that stays free at the sphere's outline.
+
+    Returns
+    -------
+    float
+        Metres from the sphere's centre to the camera.
+    """
+    slope = (1 - margin) * tan_half(fov_deg)
+    return radius * math.sqrt(1 + slope * slope) / slope
+
+
+def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], distance: float) -> np.ndarray:
+    """Camera-to-world matrices of cameras that look at one point, world Z up in the picture.
+
+    The picture's right is horizontal and follows from the azimuth alone, so straight up and straight down are no
+    special case.
+
+    Parameters
+    ----------
+    towards : Directions
+        V directions from the point to the cameras.
+    look_at : (float, float, float)
+        Metres, world frame.
+    distance : float
+        Metres.
+
+    Returns
+    -------
+    numpy.ndarray
+        (V, 4, 4) float64, Blender/OpenGL convention: columns are right, up, backwards, position.
+    """
+    cosine, sine = cos_sin(towards.turns)
+    height = towards.height
+    flat = np.sqrt(np.maximum(0.0, (1 - height) * (1 + height)))
+    backwards = np.stack([flat * cosine, flat * sine, height], axis=1)
+    matrices = np.tile(np.eye(4), (len(height), 1, 1))
+    matrices[:, :3, 0] = np.stack([-sine, cosine, np.zeros_like(sine)], axis=1)
+    matrices[:, :3, 1] = np.stack([-height * cosine, -height * sine, flat], axis=1)
+    matrices[:, :3, 2] = backwards
+    matrices[:, :3, 3] = np.asarray(look_at, np.float64) + distance * backwards
+    return matrices
+
+
+def intrinsics(fov_deg: float, resolution: int) -> np.ndarray:
+    """Pinhole matrix of a square camera.
+
+    Parameters
+    ----------
+    fov_deg : float
+        Field of view over the whole width, degrees.
+    resolution : int
+        Width and height, pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, 3) float64: pixel u to the right, v down, the upper left corner of the picture at (0, 0), so pixel
+        (row, column) has its centre at (column + 0.5, row + 0.5). The depth axis is -Z of the camera.
+    """
+    focal = resolution / (2 * tan_half(fov_deg))
+    return np.array([[focal, 0, resolution / 2], [0, focal, resolution / 2], [0, 0, 1]], np.float64)
+
+
+def _radical_inverse(index: int) -> float:
+    """Radical inverse in base 2."""
+    value, weight = 0.0, 0.5
+    while index:
+        value += weight * (index & 1)
+        index >>= 1
+        weight /= 2
+    return value

@@ -1,0 +1,189 @@
+"""The dataset folder: its identity, the fixed blocks that become shards, and who may write to it."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import randscene
+from randscene import canonical_json
+from randscene.errors import DatasetError
+from randscene.files import explain_os_errors, write_atomic
+from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
+from randscene.shards.view_sample import SCHEMA_VERSION
+
+FOLDER_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """The scenes of one shard: a fixed run of a split's scene indices."""
+
+    split: str
+    number: int
+    scenes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """File name of the shard, without its ending."""
+        return f"{self.split}-{self.number:06d}"
+
+
+def blocks(spec: DatasetSpec) -> list[Block]:
+    """Cut every split into blocks of `spec.shards.scenes_per_shard` scenes; only a split's last one may be shorter."""
+    size = spec.shards.scenes_per_shard
+    result = []
+    for name, split in sorted(spec.splits.items(), key=lambda item: item[1].first):
+        scenes = range(split.first, split.first + split.scenes)
+        result += [
+            Block(split=name, number=start // size, scenes=tuple(scenes[start : start + size]))
+            for start in range(0, len(scenes), size)
+        ]
+    return result
+
+
+def versions(spec: DatasetSpec) -> dict[str, str]:
+    """Versions of the software that decide a sample's bytes."""
+    found = {"randscene": randscene.__version__, "sample_schema": str(SCHEMA_VERSION)}
+    packages = ["embreex", "pillow"]
+    if spec.render.engine == "cycles":
+        packages.append("bpy")
+    if spec.latents.encoder is not None:
+        packages.append("torch")
+    return found | {name: importlib.metadata.version(name) for name in packages}
+
+
+def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: str | None) -> str:
+    """Identity of a dataset: equal fingerprints promise equal bytes for equal scenes.
+
+    Scene counts, the preset's name and time-outs are left out: a larger build of the same spec extends a smaller one.
+    """
+    content = spec.model_dump(mode="json")
+    del content["name"], content["version"], content["render"]["view_timeout_s"]
+    for split in content["splits"].values():
+        del split["scenes"]
+    return canonical_json.digest(
+        {"spec": content, "lock": lock_hash(lock), "encoder": encoder_sha256, "versions": versions(spec)}
+    )
+
+
+class DatasetFolder:
+    """A dataset folder that this process may write to.
+
+    Parameters
+    ----------
+    root : Path
+        The folder; created when it does not exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def info_path(self) -> Path:
+        return self.root / "dataset.json"
+
+    @property
+    def work(self) -> Path:
+        """Scenes that are done but not yet in a shard."""
+        return self.root / "work"
+
+    def shard_path(self, block: Block) -> Path:
+        return self.root / "shards" / f"{block.name}.tar"
+
+    def scene_path(self, scene: int) -> Path:
+        return self.work / f"{scene:06d}.tar"
+
+    def scene_glb_path(self, scene: int) -> Path:
+        return self.root / "scenes" / f"{scene:06d}.glb"
+
+    @contextlib.contextmanager
+    def claim(self, spec: DatasetSpec, identity: str) -> Iterator[None]:
+        """Hold the folder for one build: create it, check that it holds this dataset or none, lock out other builds.
+
+        The lock is the operating system's own and dies with its owner.
+
+        Raises
+        ------
+        DatasetError
+            If the folder holds another dataset, more scenes than asked for, other files, or another build is at work.
+        RandsceneError
+            If the folder cannot be written.
+        """
+        self._refuse_strangers(spec, identity)
+        with explain_os_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root / ".build.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DatasetError(
+                    f"{self.root}: another build is writing here; wait for it or stop it first"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def _refuse_strangers(self, spec: DatasetSpec, identity: str) -> None:
+        if not self.root.exists():
+            return
+        if not self.root.is_dir():
+            raise DatasetError(f"{self.root} is a file, not a folder; choose another --out")
+        if not self.info_path.exists():
+            others = sorted(path.name for path in self.root.iterdir() if not path.name.startswith("."))
+            if others:
+                raise DatasetError(
+                    f"{self.root} is not empty and holds no dataset (it has {others[0]}); choose another --out"
+                )
+            return
+        info = self.read_info()
+        if info["fingerprint"] != identity:
+            raise DatasetError(
+                f"{self.root} holds another dataset ({info['name']}, fingerprint {info['fingerprint'][:12]}, "
+                f"asked for {spec.name}, {identity[:12]}); choose another --out, "
+                "or the spec, lock, engine and software versions that it began with"
+            )
+        for name, split in spec.splits.items():
+            held = info["spec"]["splits"][name]["scenes"]
+            if held > split.scenes:
+                raise DatasetError(
+                    f"{self.root} was begun with {held} scenes in {name}, asked for {split.scenes}: "
+                    "a dataset can grow, not shrink; choose another --out"
+                )
+
+    def read_info(self) -> dict[str, Any]:
+        """Content of `dataset.json`.
+
+        Raises
+        ------
+        DatasetError
+            If it is not readable.
+        """
+        try:
+            info = json.loads(self.info_path.read_text(encoding="utf-8"))
+            info["fingerprint"], info["name"], info["spec"]["splits"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{self.info_path}: not a readable dataset description: {error}") from error
+        return info
+
+    def write_info(
+        self, spec: DatasetSpec, lock: Sequence[AssetRecord], identity: str, *, counts: dict[str, Any], complete: bool
+    ) -> None:
+        """Write `dataset.json`; `counts` maps a split to its numbers of scenes, samples and shards."""
+        info = {
+            "schema": FOLDER_SCHEMA,
+            "name": spec.name,
+            "fingerprint": identity,
+            "lock_sha256": lock_hash(lock),
+            "spec": spec.model_dump(mode="json"),
+            "versions": versions(spec),
+            "splits": counts,
+            "complete": complete,
+        }
+        write_atomic(self.info_path, json.dumps(info, indent=2, sort_keys=True) + "\n")

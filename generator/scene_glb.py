@@ -1,0 +1,28 @@
+"""Ground-truth geometry of a scene as GLB, one node an instance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from randscene.files import write_atomic
+
+
+def write_scene_glb(path: Path, instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write the bare geometry of a scene, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    instances : sequence of (vertices (V, 3) float64 in world metres Z-up, faces (F, 3) int32)
+        Nodes are named `instance_01`, `instance_02`, ... in id order; coordinates are turned Y-up, as glTF wants:
+        (x, y, z) -> (x, z, -y).
+    """
+    import trimesh
+
+    scene = trimesh.Scene()
+    for number, (vertices, faces) in enumerate(instances, start=1):
+        turned = np.stack([vertices[:, 0], vertices[:, 2], -vertices[:, 1]], axis=1)
+        name = f"instance_{number:02d}"
+        scene.add_geometry(trimesh.Trimesh(turned, faces, process=False), node_name=name, geom_name=name)
+    write_atomic(path, scene.export(file_type="glb"))

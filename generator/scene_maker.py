@@ -1,0 +1,223 @@
+"""From a recipe to its samples: labels from embree, pictures from an engine, voxels and latents from the meshes."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from randscene.errors import AssetError, RenderError
+from randscene.generator.blender_process import INSTALLATION_REASONS, BlenderProcess
+from randscene.generator.cameras import intrinsics
+from randscene.generator.ray_caster import RayScene
+from randscene.generator.recipe import SceneRecipe
+from randscene.generator.view_centric import apply_transform, world_to_view
+from randscene.generator.visibility import VisibleView, visible_views
+from randscene.generator.voxelize import voxelize_instances
+from randscene.manifests import AssetMesh, AssetRecord, DatasetSpec, load_asset_mesh, verified_path
+from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample
+
+LABEL_TOLERANCE = 1e-3
+"""Share of the pixels on which Blender's own object index may differ from the embree ids before a scene is refused."""
+
+
+class SceneFailedError(Exception):
+    """A scene that this recipe cannot become; another attempt may."""
+
+    def __init__(self, reason: str, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.stage = stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeScene:
+    """The samples of one scene, in view order, and its geometry for evaluation."""
+
+    samples: list[ViewSample]
+    instances: list[tuple[np.ndarray, np.ndarray]]
+    """Per instance (vertices (V, 3) float64, world metres; faces (F, 3) int32)."""
+
+
+class SceneMaker:
+    """Turns recipes into samples; holds what is dear to build (the Blender process, the encoder, loaded meshes).
+
+    Parameters
+    ----------
+    spec : DatasetSpec
+    records : Mapping[str, AssetRecord]
+        The lock's usable records by uid.
+    fingerprint : str
+        Stored in every sample.
+    """
+
+    def __init__(self, spec: DatasetSpec, records: Mapping[str, AssetRecord], fingerprint: str) -> None:
+        self._spec = spec
+        self._records = records
+        self._fingerprint = fingerprint
+        self._open = contextlib.ExitStack()
+        self._blender: BlenderProcess | None = None
+        self._encoder: Any = None
+        self._mesh = lru_cache(maxsize=64)(self._load_mesh)
+
+    def close(self) -> None:
+        """End the Blender process, if one runs."""
+        self._open.close()
+        self._blender = None
+
+    def make(self, recipe: SceneRecipe) -> MadeScene:
+        """All samples of one scene; a view in which an instance has no visible pixel is not a sample.
+
+        Raises
+        ------
+        SceneFailedError
+            If the recipe itself is at fault: a bad mesh, no view that shows every instance, labels that disagree.
+        RenderError
+            If the renderer died or hung (`transient`: the same recipe may be tried again), or is not installed.
+        """
+        try:
+            placed = [self._place(instance.uid, instance.pose) for instance in recipe.instances]
+        except AssetError as error:
+            raise SceneFailedError(error.reason, "load", str(error)) from error
+        rays = RayScene(placed)
+        views = visible_views(rays, recipe.cameras, recipe.resolution)
+        if not views:
+            raise SceneFailedError("no_valid_view", "visibility", f"scene {recipe.scene}: no view shows every instance")
+        geometry = [(mesh.vertices, mesh.faces) for mesh in placed]
+        samples = [self._sample(recipe, view, rgb, geometry) for view, rgb in self._pictures(recipe, rays, views)]
+        if self._spec.latents.encoder is not None:
+            samples = [self._with_latents(sample) for sample in samples]
+        return MadeScene(samples=samples, instances=geometry)
+
+    def _load_mesh(self, uid: str) -> AssetMesh:
+        record = self._records[uid]
+        return load_asset_mesh(verified_path(record), up_axis=record.up_axis)
+
+    def _place(self, uid: str, pose: tuple[tuple[float, ...], ...]) -> AssetMesh:
+        mesh = self._mesh(uid)
+        return replace(mesh, vertices=apply_transform(np.asarray(pose), mesh.vertices))
+
+    def _pictures(
+        self, recipe: SceneRecipe, rays: RayScene, views: list[VisibleView]
+    ) -> Iterator[tuple[VisibleView, np.ndarray]]:
+        if self._spec.render.engine == "raycast":
+            for view in views:
+                camera = recipe.cameras[view.view]
+                yield view, rays.shade(camera, recipe.resolution, recipe.lights, recipe.background)
+            return
+        records = {instance.uid: self._records[instance.uid] for instance in recipe.instances}
+        paths = {uid: verified_path(record) for uid, record in records.items()}
+        by_number = {view.view: view for view in views}
+        try:
+            for picture in self._blender_process().render(
+                recipe,
+                paths,
+                list(by_number),
+                resolution=recipe.resolution,
+                samples=self._spec.render.samples,
+                up_axes={uid: record.up_axis for uid, record in records.items()},
+            ):
+                view = by_number.pop(picture.view)
+                differing = float(np.mean(picture.ids != view.ids))
+                if differing > LABEL_TOLERANCE:
+                    raise SceneFailedError(
+                        "label_mismatch",
+                        "render",
+                        f"scene {recipe.scene}, view {view.view}: Blender and embree disagree on "
+                        f"{100 * differing:.2f} % of the pixels; an asset reads differently in the two",
+                    )
+                yield view, picture.rgb
+        except RenderError as error:
+            if error.transient or error.reason in INSTALLATION_REASONS:
+                raise
+            raise SceneFailedError(error.reason, "render", str(error)) from error
+        if by_number:
+            raise RenderError("missing_views", f"Blender left out views {sorted(by_number)}", transient=True)
+
+    def _blender_process(self) -> BlenderProcess:
+        if self._blender is None:
+            scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="randscene-")))
+            self._blender = self._open.enter_context(
+                BlenderProcess(
+                    threads=self._spec.render.threads, view_timeout_s=self._spec.render.view_timeout_s, scratch=scratch
+                )
+            )
+        return self._blender
+
+    def _sample(
+        self, recipe: SceneRecipe, view: VisibleView, rgb: np.ndarray, geometry: list[tuple[np.ndarray, np.ndarray]]
+    ) -> ViewSample:
+        camera = recipe.cameras[view.view]
+        frame = self._spec.frame
+        vertices = np.concatenate([vertices for vertices, _ in geometry])
+        transform = world_to_view(
+            np.asarray(camera.camera_to_world),
+            np.asarray(recipe.look_at),
+            vertices,
+            frame=frame.name,
+            azimuth_offset_deg=frame.azimuth_offset_deg,
+        )
+        coords, offsets = voxelize_instances(
+            [(apply_transform(transform, vertices), faces) for vertices, faces in geometry]
+        )
+        depth, depth_code = _encode_depth(view.depth) if self._spec.shards.depth else (None, None)
+        instances = [
+            {
+                "uid": instance.uid,
+                "licence": self._records[instance.uid].licence,
+                "attribution": self._records[instance.uid].attribution,
+                "visible_pixels": int(view.visible_pixels[position]),
+                "unoccluded_pixels": int(view.unoccluded_pixels[position]),
+                "pose": instance.pose,
+                "support_parent": instance.support_parent,
+            }
+            for position, instance in enumerate(recipe.instances)
+        ]
+        meta = {
+            "schema": SCHEMA_VERSION,
+            "scene": recipe.scene,
+            "view": view.view,
+            "split": recipe.split,
+            "attempt": recipe.attempt,
+            "camera_to_world": camera.camera_to_world,
+            "fov_deg": camera.fov_deg,
+            "intrinsics": intrinsics(camera.fov_deg, recipe.resolution).tolist(),
+            "look_at": recipe.look_at,
+            "frame": frame.name,
+            "azimuth_offset_deg": frame.azimuth_offset_deg,
+            "world_to_view": transform.tolist(),
+            "instances": instances,
+            "engine": self._spec.render.engine,
+            "encoder": None,
+            "depth": depth_code,
+            "fingerprint": self._fingerprint,
+        }
+        return ViewSample(rgb=rgb, ids=view.ids, coords=coords, offsets=offsets, meta=meta, depth=depth)
+
+    def _with_latents(self, sample: ViewSample) -> ViewSample:
+        # Only builds with latents need torch.
+        import torch
+
+        from randscene.train import encode_voxels, load_encoder
+
+        if self._encoder is None:
+            torch.set_num_threads(self._spec.render.threads)
+            self._encoder = load_encoder(str(self._spec.latents.encoder))
+        grids = [sample.scene_coords(), *(sample.instance_coords(i + 1) for i in range(sample.n_instances))]
+        meta = {**sample.meta, "encoder": {"name": self._encoder.name, "sha256": self._encoder.sha256}}
+        return replace(sample, latents=encode_voxels(self._encoder, grids), meta=meta)
+
+
+def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """Camera z in metres (inf = background) as uint16 and the {scale, offset} that undo it; 0 is background."""
+    hit = np.isfinite(depth)
+    near, far = (float(depth[hit].min()), float(depth[hit].max())) if hit.any() else (0.0, 1.0)
+    # 1..65535 spans [near, far]; a scene of zero depth range still needs a scale above zero.
+    scale = max(far - near, 1e-6) / 65534
+    code = np.zeros(depth.shape, np.uint16)
+    code[hit] = np.round((depth[hit].astype(np.float64) - near) / scale).astype(np.uint16) + 1
+    return code, {"scale": scale, "offset": near - scale}
