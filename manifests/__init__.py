@@ -1,1 +1,73 @@
+"""What goes into a dataset: asset sources, inspection, licences, the asset lock, dataset specs. Loaded on first use."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from randscene.manifests.asset_mesh import AssetMesh, Surface, load_asset_mesh
+    from randscene.manifests.asset_record import AssetRecord, Support
+    from randscene.manifests.build import LockReport, build_lock
+    from randscene.manifests.inspection import AssetFacts, inspect_asset, inspect_assets
+    from randscene.manifests.licences import LicencePolicy, attribution_markdown, commercial_safe
+    from randscene.manifests.lock import load_lock, lock_hash, usable, verified_path, write_lock
+    from randscene.manifests.spec import DatasetSpec, load_spec, parse_spec, preset_names, with_overrides
+    from randscene.manifests.support_surface import find_support
+
+_HOME = {
+    "AssetFacts": "inspection",
+    "AssetMesh": "asset_mesh",
+    "AssetRecord": "asset_record",
+    "DatasetSpec": "spec",
+    "LicencePolicy": "licences",
+    "LockReport": "build",
+    "Support": "asset_record",
+    "Surface": "asset_mesh",
+    "attribution_markdown": "licences",
+    "build_lock": "build",
+    "commercial_safe": "licences",
+    "find_support": "support_surface",
+    "inspect_asset": "inspection",
+    "inspect_assets": "inspection",
+    "load_asset_mesh": "asset_mesh",
+    "load_lock": "lock",
+    "load_spec": "spec",
+    "lock_hash": "lock",
+    "parse_spec": "spec",
+    "preset_names": "spec",
+    "usable": "lock",
+    "verified_path": "lock",
+    "with_overrides": "spec",
+    "write_lock": "lock",
+}
+__all__ = [
+    "AssetFacts",
+    "AssetMesh",
+    "AssetRecord",
+    "DatasetSpec",
+    "LicencePolicy",
+    "LockReport",
+    "Support",
+    "Surface",
+    "attribution_markdown",
+    "build_lock",
+    "commercial_safe",
+    "find_support",
+    "inspect_asset",
+    "inspect_assets",
+    "load_asset_mesh",
+    "load_lock",
+    "load_spec",
+    "lock_hash",
+    "parse_spec",
+    "preset_names",
+    "usable",
+    "verified_path",
+    "with_overrides",
+    "write_lock",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

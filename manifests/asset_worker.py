@@ -1,0 +1,110 @@
+"""The child process of `guarded_workers`: reads tasks as lines of JSON, answers each with one line.
+
+Run as `python -m randscene.manifests.asset_worker MEMORY_BYTES`.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from randscene.errors import AssetError, RandsceneError
+from randscene.files import sha256_of, write_atomic
+
+
+def main() -> None:
+    """Answer tasks until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the answers
+    import shapely  # noqa: F401
+    import trimesh  # noqa: F401
+
+    import randscene.manifests.support_surface  # noqa: F401
+
+    _limit_memory(int(sys.argv[1]))
+    answers.write(b"ready\n")
+    answers.flush()
+    for line in sys.stdin.buffer:
+        answers.write(json.dumps(perform(json.loads(line))).encode() + b"\n")
+        answers.flush()
+
+
+def perform(task: dict[str, Any]) -> dict[str, Any]:
+    """Carry out one task: make the file when the task says how, then inspect it.
+
+    Parameters
+    ----------
+    task : dict
+        `path`, `up_axis`; and `family`, `seed`, `replace` when the file is to be made first.
+
+    Returns
+    -------
+    dict
+        `status` (`ok` or a typed reason), `message`, and when known `sha256`, `extents`, `bounds_min`, `n_faces`,
+        `has_texture`, `support`, `reused` (the file was there with the right bytes).
+    """
+    path = Path(task["path"])
+    facts: dict[str, Any] = {}
+    try:
+        if "family" in task:
+            facts["reused"] = _make(path, task["family"], task["seed"], replace=task["replace"])
+        facts["sha256"] = sha256_of(path)
+        facts.update(_measure(path, task["up_axis"]))
+        return {"status": "ok", "message": "", **facts}
+    except AssetError as error:
+        return {"status": error.reason, "message": str(error), **facts}
+    except RandsceneError as error:
+        return {"status": "refused", "message": str(error), **facts}
+    except MemoryError:
+        return {"status": "out_of_memory", "message": f"{path}: needs more memory than allowed", **facts}
+    except OSError as error:
+        return {"status": "unreadable", "message": f"{path}: {error.strerror or error}", **facts}
+
+
+def _make(path: Path, family: str, seed: int, *, replace: bool) -> bool:
+    from randscene.manifests.procedural import build_glb
+
+    data = build_glb(family, seed)
+    if path.is_file():
+        if path.read_bytes() == data:
+            return True
+        if not replace:
+            raise RandsceneError(f"{path} exists with other content: choose another --out, or replace it with --force")
+    write_atomic(path, data)
+    return False
+
+
+def _measure(path: Path, up_axis: str) -> dict[str, Any]:
+    from randscene.manifests.asset_mesh import load_asset_mesh
+    from randscene.manifests.support_surface import find_support
+
+    mesh = load_asset_mesh(path, up_axis="Z" if up_axis == "Z" else "Y")
+    lower, upper = mesh.bounds
+    support = find_support(mesh)
+    return {
+        "extents": (upper - lower).tolist(),
+        "bounds_min": lower.tolist(),
+        "n_faces": len(mesh.faces),
+        "has_texture": mesh.has_texture,
+        "support": None if support is None else dataclasses.asdict(support),
+    }
+
+
+def _limit_memory(allowance: int) -> None:
+    """Bound the address space at what is in use now plus `allowance` bytes."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + allowance
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+if __name__ == "__main__":
+    main()
