@@ -1,0 +1,176 @@
+"""The scores of one scene under a protocol: normalise, align, measure; at scene and at object level."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from randscene.train.metrics import aabb_iou, nearest_distances
+from randscene.train.protocols import Normalisation, Protocol
+from randscene.train.registration_steps import apply, similarity
+from randscene.train.robust_icp import Registration, robust_icp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One comparison of two clouds, or a mean of several."""
+
+    cd_squared: float
+    """Chamfer distance, sum of the two means of squared distances; space of the metrics, [-1, 1]^3."""
+    cd_unsquared: float
+    """Chamfer distance, sum of the two means of distances."""
+    f_score: float
+    """In [0, 1]."""
+    aabb_iou: float
+    """In [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceScores:
+    """One true instance."""
+
+    id: int
+    """1-based."""
+    problem: str | None
+    """Why the instance counts as missing (see `prediction_reader`), or None if it was scored."""
+    in_scene: Scores
+    """Where it stands after the scene's alignment."""
+    realigned: Scores | None
+    """After its own recentring, scaling and alignment; None if the protocol does not ask for it."""
+    voxel_iou: float | None
+    """In the view-centric cube, before any alignment; None if the prediction holds no voxels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneScores:
+    """One predicted view."""
+
+    key: str
+    scene: Scores
+    """The union of all instances; the boxes of `aabb_iou` are the scenes'."""
+    instances: tuple[InstanceScores, ...]
+    """Every true instance in id order, missing ones with the protocol's penalty."""
+    voxel_iou: float | None
+    """Of the scenes' voxels in the view-centric cube, before any alignment; None without predicted voxels."""
+    normalisation: str | None
+    """Which of the protocol's normalisations the numbers are from; None if nothing was predicted."""
+    transform: np.ndarray | None
+    """(4, 4): the alignment, in the space of the metrics."""
+    fitness: float | None
+    rmse: float | None
+    fell_back: bool
+    """True if the alignment's last stage was not believed."""
+    prediction_seconds: float | None
+
+    @property
+    def n_missing(self) -> int:
+        return sum(instance.problem is not None for instance in self.instances)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedScene:
+    """Both sides of one scene in the space of the metrics, aligned."""
+
+    normalisation: Normalisation
+    registration: Registration | None
+    """None if the protocol does not align."""
+    predicted: dict[int, np.ndarray]
+    true: list[np.ndarray]
+    scores: Scores
+    """Of the unions."""
+
+
+def penalty(protocol: Protocol) -> Scores:
+    """What a missing instance, or a scene without any, scores."""
+    return Scores(
+        cd_squared=2 * protocol.missing_distance**2,
+        cd_unsquared=2 * protocol.missing_distance,
+        f_score=0.0,
+        aabb_iou=0.0,
+    )
+
+
+def compare(predicted: np.ndarray, true: np.ndarray, tau: float) -> Scores:
+    """All scores of two clouds (N, 3) and (M, 3), neither empty, as they lie."""
+    distances = nearest_distances(predicted, true)
+    chamfer = distances.chamfer()
+    return Scores(
+        cd_squared=chamfer.squared_sum,
+        cd_unsquared=chamfer.unsquared_sum,
+        f_score=distances.f_score(tau),
+        aabb_iou=aabb_iou(predicted, true),
+    )
+
+
+def score_clouds(
+    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], protocol: Protocol
+) -> tuple[AlignedScene | None, list[Scores], list[Scores | None]]:
+    """Score the surface points of one scene.
+
+    Parameters
+    ----------
+    predicted : mapping of int to (P, 3) float64
+        Points of each predicted instance by its 1-based id, in the view-centric cube; missing ones are left out.
+    true : sequence of (P, 3) float64
+        Points of every true instance in id order, in the same cube.
+    protocol : Protocol
+
+    Returns
+    -------
+    aligned : the chosen normalisation's clouds and scene scores; None if nothing was predicted
+    in_scene : for each true instance its scores after the scene's alignment, penalised if missing
+    realigned : for each true instance its scores after its own alignment; None where the protocol asks for none
+    """
+    missing = penalty(protocol)
+    own_missing = missing if protocol.realigned_objects else None
+    if not predicted:
+        return None, [missing] * len(true), [own_missing] * len(true)
+    tried = [_align(predicted, true, normalisation, protocol) for normalisation in protocol.normalisations]
+    best = min(tried, key=lambda one: one.scores.cd_squared)
+    in_scene: list[Scores] = []
+    realigned: list[Scores | None] = []
+    for number, truth in enumerate(best.true, start=1):
+        cloud = best.predicted.get(number)
+        if cloud is None:
+            in_scene.append(missing)
+            realigned.append(own_missing)
+            continue
+        in_scene.append(compare(cloud, truth, protocol.tau))
+        realigned.append(_score_alone(cloud, truth, protocol) if protocol.realigned_objects else None)
+    return best, in_scene, realigned
+
+
+def _align(
+    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], normalisation: Normalisation, protocol: Protocol
+) -> AlignedScene:
+    ids = sorted(predicted)
+    to_unit = [_normaliser(np.concatenate(clouds), normalisation) for clouds in ([predicted[i] for i in ids], true)]
+    moved = {i: apply(to_unit[0], predicted[i]) for i in ids}
+    fixed = [apply(to_unit[1], cloud) for cloud in true]
+    whole = np.concatenate(fixed)
+    registration = None
+    if protocol.registration is not None:
+        registration = robust_icp(np.concatenate([moved[i] for i in ids]), whole, protocol.registration)
+        moved = {i: apply(registration.transform, moved[i]) for i in ids}
+    scores = compare(np.concatenate([moved[i] for i in ids]), whole, protocol.tau)
+    return AlignedScene(
+        normalisation=normalisation, registration=registration, predicted=moved, true=fixed, scores=scores
+    )
+
+
+def _score_alone(predicted: np.ndarray, true: np.ndarray, protocol: Protocol) -> Scores:
+    """One instance recentred, scaled alike in all directions to [-1, 1]^3 and aligned by itself."""
+    predicted, true = (apply(_normaliser(cloud, "recentred"), cloud) for cloud in (predicted, true))
+    if protocol.registration is not None:
+        predicted = apply(robust_icp(predicted, true, protocol.registration).transform, predicted)
+    return compare(predicted, true, protocol.tau)
+
+
+def _normaliser(points: np.ndarray, normalisation: Normalisation) -> np.ndarray:
+    """(4, 4) from the view-centric cube to the space of the metrics."""
+    if normalisation == "fixed_range":
+        return similarity(2.0, np.eye(3), np.zeros(3))
+    low, high = points.min(axis=0), points.max(axis=0)
+    # A cloud without extent is only moved: there is nothing to scale.
+    scale = 2 / float((high - low).max()) if (high > low).any() else 1.0
+    return similarity(scale, np.eye(3), -scale * (low + high) / 2)
