@@ -1,0 +1,45 @@
+"""`randscene lint`: check a dataset from the first byte to the last."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from randscene.cli.console import console
+from randscene.errors import DatasetError
+
+SHOWN = 20
+
+
+def lint(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+) -> None:
+    """Check a dataset: every sample decodes, every hash holds, all counts agree. Exit 1 if anything is wrong.
+
+    Example: randscene lint demo/dataset
+    """
+    from randscene.shards import lint as lint_dataset
+    from randscene.shards.dataset_card import human_bytes
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("shards", total=None)
+        report = lint_dataset(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False)
+    for problem in report.problems[:SHOWN]:
+        console.print(f"{problem.where}: {problem.message}", markup=False)
+    if len(report.problems) > SHOWN:
+        console.print(f"... and {len(report.problems) - SHOWN} more")
+    read = f"{report.scenes} scenes, {report.samples} samples, {report.shards} shards, {human_bytes(report.bytes)}"
+    if not report.ok:
+        count = len(report.problems)
+        raise DatasetError(f"{dataset}: {count} problem{'s' * (count > 1)} found in {read}")
+    console.print(f"{dataset}: all is well in {read}", markup=False)

@@ -1,0 +1,299 @@
+"""Dataset: random access to the samples of one split, and their stateless order."""
+
+import json
+import logging
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from randscene.errors import DatasetError
+from randscene.shards.order import permute
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
+from randscene.shards.store import Store, open_store
+from randscene.shards.view_sample import ViewSample, decode_sample
+
+log = logging.getLogger(__name__)
+
+DATASET_SCHEMA = 1
+_SHARD = re.compile(r"([a-z][a-z0-9_]*)-\d{6,}(\.tar|\.index\.json)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shard:
+    """One committed shard of a dataset."""
+
+    name: str
+    """File name of the tar."""
+    index: ShardIndex
+
+
+def open_dataset(
+    url: str | Path,
+    *,
+    split: str | None = "train",
+    min_visible_pixels: int | None = None,
+    max_instances: int | None = None,
+    scenes: str | None = None,
+) -> "Dataset":
+    """Open one split of a dataset for reading.
+
+    Parameters
+    ----------
+    url : str or path
+        The dataset folder: a local path, or a URL that fsspec knows (`s3://...`, `gs://...`).
+    split : str or None
+        Name of the split; None for all splits together, in the order of their names.
+    min_visible_pixels : int, optional
+        Keep views in which every instance shows at least so many pixels.
+    max_instances : int, optional
+        Keep scenes of at most so many instances.
+    scenes : str, optional
+        `first:N` keeps the first N scenes of the split, by scene index.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        If there is no dataset, no committed shard of the split, a tar is missing or cut, shards of different builds
+        are mixed, or nothing passes the filters.
+    """
+    store = open_store(url)
+    info = read_info(store)
+    shards = _committed(store, split)
+    _same_build(store.url, info, shards)
+    _all_there(store.url, info, split, shards)
+    keep = _filter(
+        f"{store.url}, split {split}",
+        shards,
+        min_visible_pixels=min_visible_pixels,
+        max_instances=max_instances,
+        scenes=scenes,
+    )
+    return Dataset(store, info, shards, keep)
+
+
+class Dataset:
+    """The samples of a split; made by `open_dataset`.
+
+    Indices run over the samples in the order of the shards' names and of the samples in each. An instance is safe to
+    use from several threads, forked or spawned processes.
+    """
+
+    def __init__(self, store: Store, info: dict[str, Any], shards: list[Shard], keep: np.ndarray) -> None:
+        self._store = store
+        self._keep = keep
+        """Numbers of the samples that passed the filters, counted over all shards."""
+        self._starts = np.cumsum([0, *(len(shard.index) for shard in shards)])
+        self.info = info
+        """Content of `dataset.json`."""
+        self.shards = shards
+        self.url = store.url
+
+    def __len__(self) -> int:
+        return len(self._keep)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.url!r}, {len(self)} samples in {len(self.shards)} shards)"
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the samples, in index order."""
+        return tuple(shard.index.keys[row] for shard, row in map(self._place, range(len(self))))
+
+    def members(self, index: int, names: Collection[str] | None = None) -> dict[str, bytes]:
+        """The stored bytes of sample `index`, by member name.
+
+        Parameters
+        ----------
+        index : int
+        names : collection of str, optional
+            Read only these members, where the sample has them; all by default.
+
+        Raises
+        ------
+        IndexError
+            If there is no such index.
+        DatasetError
+            If the shard has gone or become shorter since the dataset was opened.
+        """
+        shard, row = self._place(index)
+        index_of = shard.index
+        places = list(zip(index_of.members, index_of.offsets[row].tolist(), index_of.sizes[row].tolist()))
+        if names is not None:
+            return {name: self._read(shard, start, start + size) for name, start, size in places if name in names}
+        # Members lie side by side: one read for all.
+        first = places[0][1]
+        data = self._read(shard, first, places[-1][1] + places[-1][2])
+        return {name: data[start - first : start - first + size] for name, start, size in places}
+
+    def _read(self, shard: Shard, start: int, end: int) -> bytes:
+        try:
+            data = self._store.read_range(f"shards/{shard.name}", start, end - start)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.url}: shards/{shard.name} has gone since the dataset was opened") from error
+        if len(data) < end - start:
+            raise DatasetError(f"{self.url}: shards/{shard.name} is cut; copy or build it again")
+        return data
+
+    def __getitem__(self, index: int) -> ViewSample:
+        """Sample `index`.
+
+        Raises
+        ------
+        IndexError
+            If there is no such index.
+        DatasetError
+            If the sample cannot be read or is not what it should be.
+        """
+        shard, row = self._place(index)
+        key = shard.index.keys[row]
+        sample = decode_sample(self.members(index), where=f"{shard.name}: {key}")
+        if sample.key != key:
+            raise DatasetError(
+                f"{shard.name}: the index says {key}, the sample says {sample.key}; build the shard again"
+            )
+        return sample
+
+    def ordered(self, seed: int, epoch: int = 0) -> Iterator[ViewSample]:
+        """All samples once, in the shuffled order that belongs to (seed, epoch)."""
+        for position in range(len(self)):
+            yield self[int(permute(seed, epoch, len(self), position))]
+
+    def _place(self, index: int) -> tuple[Shard, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        number = int(self._keep[index])
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self.shards[shard], number - int(self._starts[shard])
+
+
+def read_info(store: Store) -> dict[str, Any]:
+    """Content of a dataset's `dataset.json`.
+
+    Raises
+    ------
+    DatasetError
+        If it is missing, unreadable or of another schema.
+    """
+    try:
+        info = json.loads(store.read("dataset.json"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatasetError(f"{store.url} is not a dataset: it has no dataset.json; check the path") from error
+    except ValueError as error:
+        raise DatasetError(f"{store.url}/dataset.json is not readable: {error}") from error
+    if not isinstance(info, dict) or info.get("schema") != DATASET_SCHEMA:
+        raise DatasetError(
+            f"{store.url}/dataset.json is not of schema {DATASET_SCHEMA}: use the release that wrote the dataset"
+        )
+    for field, kind in (("name", str), ("fingerprint", str), ("splits", dict)):
+        if not isinstance(info.get(field), kind):
+            raise DatasetError(f"{store.url}/dataset.json has no {field}")
+    return info
+
+
+def shard_files(store: Store, split: str | None) -> tuple[list[str], list[str], dict[str, int]]:
+    """What lies in `shards/`: names of committed shards, names of tars without an index, and the sizes of all files.
+
+    Names of shards are without ending, sorted. An index without its tar counts as committed.
+    """
+    sizes = store.sizes("shards")
+    found: dict[str, set[str]] = {".tar": set(), INDEX_ENDING: set()}
+    for name in sizes:
+        match = _SHARD.fullmatch(name)
+        if match and split in (None, match[1]):
+            found[match[2]].add(name.removesuffix(match[2]))
+    return sorted(found[INDEX_ENDING]), sorted(found[".tar"] - found[INDEX_ENDING]), sizes
+
+
+def _committed(store: Store, split: str | None) -> list[Shard]:
+    names, uncommitted, sizes = shard_files(store, split)
+    if uncommitted:
+        log.warning(
+            "%s: %d shards without an index are ignored (%s): they were never committed; "
+            "run the command that built the dataset again",
+            store.url,
+            len(uncommitted),
+            uncommitted[0],
+        )
+    if not names:
+        others = sorted({match[1] for name in sizes if (match := _SHARD.fullmatch(name))})
+        held = f"it has {', '.join(others)}" if others and split not in others else "the build has not got that far"
+        raise DatasetError(f"{store.url} has no committed shard of split {split}: {held}")
+    shards = []
+    for name in names:
+        if f"{name}.tar" not in sizes:
+            raise DatasetError(f"{store.url}: shards/{name}.tar is missing though its index is there; copy it again")
+        index = parse_index(
+            store.read(f"shards/{name}{INDEX_ENDING}"), where=f"{store.url}/shards/{name}{INDEX_ENDING}"
+        )
+        check_size(index, sizes[f"{name}.tar"], where=f"{store.url}/shards/{name}.tar")
+        shards.append(Shard(name=f"{name}.tar", index=index))
+    return shards
+
+
+def _same_build(url: str, info: dict[str, Any], shards: list[Shard]) -> None:
+    for shard in shards:
+        fingerprint = shard.index.header.get("fingerprint")
+        if fingerprint != info["fingerprint"]:
+            raise DatasetError(
+                f"{url}: shards/{shard.name} belongs to another build (fingerprint {str(fingerprint)[:12]}, "
+                f"the dataset's is {info['fingerprint'][:12]}); remove it or build it again"
+            )
+
+
+def _all_there(url: str, info: dict[str, Any], split: str | None, shards: list[Shard]) -> None:
+    """A finished dataset says how many shards it has; one that lost some must not be read as if it were whole."""
+    if not info.get("complete"):
+        log.warning("%s is not finished: only the shards that are committed so far are read", url)
+        return
+    splits = [split] if split is not None else list(info["splits"])
+    counts = [info["splits"].get(name, {}) for name in splits]
+    shards_told, samples_told = (sum(int(count.get(what, 0)) for count in counts) for what in ("shards", "samples"))
+    samples = sum(len(shard.index) for shard in shards)
+    if (shards_told, samples_told) != (len(shards), samples):
+        raise DatasetError(
+            f"{url}: dataset.json says {samples_told} samples in {shards_told} shards for split {split}, "
+            f"found {samples} in {len(shards)}; copy the missing shards or build the dataset again"
+        )
+
+
+def _filter(
+    where: str,
+    shards: list[Shard],
+    *,
+    min_visible_pixels: int | None,
+    max_instances: int | None,
+    scenes: str | None,
+) -> np.ndarray:
+    keep = np.ones(sum(len(shard.index) for shard in shards), bool)
+    if min_visible_pixels is not None:
+        keep &= np.concatenate([shard.index.min_visible_pixels for shard in shards]) >= min_visible_pixels
+    if max_instances is not None:
+        keep &= np.concatenate([shard.index.n_instances for shard in shards]) <= max_instances
+    if scenes is not None:
+        last = _last_scene(where, shards, scenes)
+        keep &= np.array([int(key.partition("_")[0]) <= last for shard in shards for key in shard.index.keys], bool)
+    if not keep.any():
+        asked = {"min_visible_pixels": min_visible_pixels, "max_instances": max_instances, "scenes": scenes}
+        told = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
+        raise DatasetError(f"{where}: no sample passes the filters ({told or 'none given: the shards are empty'})")
+    return np.flatnonzero(keep)
+
+
+def _last_scene(where: str, shards: list[Shard], scenes: str) -> int:
+    match = re.fullmatch(r"first:([1-9]\d*)", scenes)
+    if not match:
+        raise DatasetError(f"scenes={scenes!r} is not of the form first:N")
+    # Scenes that were given up count too: `first:N` names the same scenes in every build of the spec.
+    known = sorted({int(scene) for shard in shards for scene in shard.index.header.get("scenes", ())})
+    if int(match[1]) > len(known):
+        raise DatasetError(f"{where}: has {len(known)} scenes, fewer than scenes={scenes} asks for")
+    return known[int(match[1]) - 1]

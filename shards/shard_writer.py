@@ -1,0 +1,208 @@
+"""Deterministic WebDataset tars: the same samples give the same bytes, and a shard is either committed or not there."""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from randscene.errors import DatasetError
+from randscene.files import atomic_writer, explain_os_errors, write_atomic
+from randscene.shards.shard_index import KEY, SampleEntry, ShardIndex, index_path
+
+BLOCK = 512
+RECORD = 20 * BLOCK
+"""Tars end on a multiple of this size, as tar has always written them."""
+
+
+class _TarStream:
+    """Writes members one after the other and hashes what it writes."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._hash = hashlib.sha256()
+        self.position = 0
+
+    def _write(self, data: bytes) -> None:
+        self._handle.write(data)
+        self._hash.update(data)
+        self.position += len(data)
+
+    def add(self, name: str, data: bytes) -> int:
+        """Append one file; returns the offset of its first byte."""
+        info = tarfile.TarInfo(name)  # its defaults: mtime 0, uid and gid 0, no names, a regular file, mode 0644
+        info.size = len(data)
+        self._write(info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict"))
+        start = self.position
+        self._write(data)
+        self._write(bytes(-len(data) % BLOCK))
+        return start
+
+    def close(self) -> str:
+        """Append the end mark; returns the SHA-256 of everything."""
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self.position % RECORD))
+        return self._hash.hexdigest()
+
+
+def write_tar(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
+    """Write samples as a WebDataset tar (USTAR): files `{key}.{member}`, members sorted by name, fixed headers.
+
+    The file appears under its name only once it is whole.
+
+    Parameters
+    ----------
+    path : path
+    samples : iterable of (key, members)
+        Keys may hold letters, digits, `_` and `-`; members map a name such as `rgb.webp` to its bytes.
+
+    Raises
+    ------
+    ValueError
+        If a key is malformed or comes twice.
+    RandsceneError
+        If the disk is full or not writable.
+    """
+    _write(path, samples)
+
+
+def write_shard(
+    path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]], *, header: Mapping[str, Any]
+) -> ShardIndex:
+    """Write a shard: first the tar, then the index beside it, which commits it.
+
+    A committed shard of the same name loses its index first, so that no index ever stands beside another tar.
+
+    Parameters
+    ----------
+    path : path
+        The tar, `{split}-{number:06d}.tar`.
+    samples : iterable of (key, members)
+        As `encode_members` gives them; all samples of a shard have the same members.
+    header : mapping
+        Stored in the index: `split`, `block`, `scenes`, `attempts`, `fingerprint`.
+
+    Raises
+    ------
+    ValueError
+        If a key is malformed or comes twice, or the samples differ in their members.
+    RandsceneError
+        If the disk is full or not writable.
+    """
+    with explain_os_errors(path):
+        index_path(path).unlink(missing_ok=True)
+    entries, size, sha256 = _write(path, samples)
+    names = tuple(entries[0].members) if entries else ()
+    for entry in entries:
+        if tuple(entry.members) != names:
+            raise ValueError(f"{path}: {entry.key} has members {tuple(entry.members)}, the first sample has {names}")
+    places = np.array([list(entry.members.values()) for entry in entries], np.int64)
+    places = places.reshape(len(entries), len(names), 2)
+    index = ShardIndex(
+        header=dict(header),
+        members=names,
+        keys=tuple(entry.key for entry in entries),
+        offsets=places[..., 0],
+        sizes=places[..., 1],
+        n_instances=np.array([entry.n_instances for entry in entries], np.int32),
+        min_visible_pixels=np.array([entry.min_visible_pixels for entry in entries], np.int32),
+        tar_bytes=size,
+        tar_sha256=sha256,
+    )
+    write_atomic(index_path(path), index.to_json())
+    return index
+
+
+def _write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> tuple[list[SampleEntry], int, str]:
+    entries: dict[str, SampleEntry] = {}
+    with atomic_writer(path) as handle:
+        stream = _TarStream(handle)
+        for key, members in samples:
+            if not KEY.fullmatch(key):
+                raise ValueError(f"{path}: {key!r} is not a sample key")
+            if key in entries:
+                raise ValueError(f"{path}: key {key} comes twice")
+            count, least = _facts(members)
+            entries[key] = SampleEntry(
+                key=key,
+                members={
+                    name: (stream.add(f"{key}.{name}", members[name]), len(members[name])) for name in sorted(members)
+                },
+                n_instances=count,
+                min_visible_pixels=least,
+            )
+        sha256 = stream.close()
+        return list(entries.values()), stream.position, sha256
+
+
+def _facts(members: Mapping[str, bytes]) -> tuple[int, int]:
+    """Number of instances and the least visible pixels of any, which readers filter by."""
+    instances = json.loads(members["json"])["instances"] if "json" in members else []
+    return len(instances), min((item["visible_pixels"] for item in instances), default=0)
+
+
+def read_tar(path: str | Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a tar, in its order, as (key, members).
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing, cut, corrupt, or holds anything but regular files called `{key}.{member}`.
+    """
+    try:
+        with open(path, "rb") as handle:
+            for key, members, _ in samples_in(handle, where=str(path)):
+                yield key, members
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: no such shard") from error
+
+
+class Readable(Protocol):
+    """Anything with a binary `read`."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
+
+
+def samples_in(handle: Readable, *, where: str) -> Iterator[tuple[str, dict[str, bytes], list[int]]]:
+    """The samples of an open tar as (key, members, offset of each member); errors as in `read_tar`."""
+    key, members, offsets = "", dict[str, bytes](), list[int]()
+    for name, start, data in _files_in(handle, where):
+        prefix, _, member = name.partition(".")
+        if prefix != key:
+            if members:
+                yield key, members, offsets
+            key, members, offsets = prefix, {}, []
+        if member in members:
+            raise DatasetError(f"{where}: holds {name} twice")
+        members[member] = data
+        offsets.append(start)
+    if members:
+        yield key, members, offsets
+
+
+def _files_in(handle: Readable, where: str) -> Iterator[tuple[str, int, bytes]]:
+    position = 0
+    while True:
+        block = handle.read(BLOCK)
+        position += BLOCK
+        if len(block) < BLOCK:
+            raise DatasetError(f"{where}: is cut: it has no end mark; copy or build it again")
+        if block.count(0) == BLOCK:
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+        except (tarfile.HeaderError, ValueError) as error:
+            raise DatasetError(f"{where}: is corrupt at byte {position - BLOCK}; copy or build it again") from error
+        key, dot, member = info.name.partition(".")
+        if not (info.isreg() and dot and member and KEY.fullmatch(key)) or "/" in member:
+            raise DatasetError(f"{where}: {info.name!r} is not a member of a sample")
+        data = handle.read(info.size)
+        padding = handle.read(-info.size % BLOCK)
+        if len(data) + len(padding) < info.size + -info.size % BLOCK:
+            raise DatasetError(f"{where}: is cut inside {info.name}; copy or build it again")
+        yield info.name, position, data
+        position += len(data) + len(padding)

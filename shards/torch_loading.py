@@ -1,0 +1,126 @@
+"""The PyTorch side of reading: a DataLoader whose batches are a pure function of the step.
+
+The job's sequence of samples is the mixture's: positions 0, 1, 2, ... Step s of a job takes the `global_batch`
+positions from s * global_batch on; rank r takes every world_size-th of them, beginning with the r-th. Workers only
+read ahead. So the union over ranks is the same sequence for any number of ranks and workers as long as the global
+batch stays the same, and a job resumes from one integer.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from randscene.errors import DatasetError
+from randscene.shards.mixture import Mixture
+from randscene.shards.view_sample import ViewSample
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+
+def torch_loader(
+    mixture: Mixture,
+    *,
+    step: int = 0,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    steps: int | None = None,
+    collate: Callable[[list[ViewSample]], Any] | None = None,
+    prefetch_factor: int = 2,
+) -> "DataLoader[Any]":
+    """Batches of this rank, in order, from `step` on.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Its seed decides the order.
+    step : int
+        First step; a resumed run passes the number of steps that it has done.
+    batch_size : int
+        Samples a rank takes in a step; the global batch is `batch_size * world_size`. To go on with another number
+        of ranks, change `batch_size` so that the global batch stays the same.
+    rank, world_size : int
+        This process and the number of processes.
+    num_workers : int
+        Reading processes; 0 reads in this one.
+    steps : int, optional
+        Number of batches; endless by default.
+    collate : callable, optional
+        Turns the list of samples into a batch, in the worker; must be picklable where workers are spawned.
+        The default gives the list itself.
+    prefetch_factor : int
+        Batches that each worker reads ahead.
+
+    Returns
+    -------
+    torch.utils.data.DataLoader
+        Iterating gives `list[ViewSample]` (or what `collate` makes of it), one batch a step. No global random state
+        is read or changed.
+
+    Raises
+    ------
+    DatasetError
+        If the numbers do not fit together.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    if batch_size < 1 or step < 0 or num_workers < 0 or not 0 <= rank < world_size:
+        raise DatasetError(
+            f"batch_size {batch_size}, step {step}, rank {rank} of {world_size}, {num_workers} workers: "
+            "batch_size must be at least 1, step and workers at least 0, and rank below world_size"
+        )
+    return DataLoader(
+        cast(Any, _Batches(mixture, batch_size=batch_size, rank=rank, world_size=world_size, collate=collate)),
+        sampler=_Steps(step, steps),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor if num_workers else None,
+        # DataLoader draws a seed for its workers; without a generator of its own it would take it from the global one.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def positions_of(step: int, *, batch_size: int, rank: int, world_size: int) -> range:
+    """The mixture positions that `rank` takes in `step`."""
+    first = step * batch_size * world_size
+    return range(first + rank, first + batch_size * world_size, world_size)
+
+
+class _Batches:
+    """Maps a step to this rank's batch. DataLoader hands the steps to its workers and keeps their order."""
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        collate: Callable[[list[ViewSample]], Any] | None,
+    ) -> None:
+        self._mixture = mixture
+        self._place = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
+        self._collate = collate
+
+    def __getitem__(self, step: int) -> Any:
+        samples = [self._mixture.sample(position)[1] for position in positions_of(step, **self._place)]
+        return samples if self._collate is None else self._collate(samples)
+
+
+class _Steps:
+    def __init__(self, first: int, count: int | None) -> None:
+        self._first = first
+        self._count = count
+
+    def __iter__(self) -> Iterator[int]:
+        if self._count is None:
+            return itertools.count(self._first)
+        return iter(range(self._first, self._first + self._count))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
