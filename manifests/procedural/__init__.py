@@ -1,0 +1,50 @@
+"""The embedded asset library: parametric families of textured objects, CC0, the same bytes for the same seed."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from randscene.manifests.procedural.catalogue import (
+        FAMILIES,
+        Family,
+        ProceduralAsset,
+        build_glb,
+        build_model,
+        enumerate_assets,
+    )
+    from randscene.manifests.procedural.model import Material, Model, Part, Surface, Texture
+
+_HOMES = {
+    "FAMILIES": "catalogue",
+    "Family": "catalogue",
+    "ProceduralAsset": "catalogue",
+    "build_glb": "catalogue",
+    "build_model": "catalogue",
+    "enumerate_assets": "catalogue",
+    "Material": "model",
+    "Model": "model",
+    "Part": "model",
+    "Surface": "model",
+    "Texture": "model",
+}
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Material",
+    "Model",
+    "Part",
+    "ProceduralAsset",
+    "Surface",
+    "Texture",
+    "build_glb",
+    "build_model",
+    "enumerate_assets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
