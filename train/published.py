@@ -1,0 +1,119 @@
+"""Published model files: a configuration json and a safetensors file of the same stem, in the hub's layout.
+
+A source is a folder that holds `ckpts/{stem}.json` and `ckpts/{stem}.safetensors`, or a Hugging Face id such as
+`microsoft/TRELLIS-image-large`, whose files are then fetched (once) by the optional package `huggingface_hub`.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from randscene.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ENCODER_STEM = "ss_enc_conv3d_16l8_fp16"
+DECODER_STEM = "ss_dec_conv3d_16l8_fp16"
+FLOW_STEM = "ss_flow_img_dit_L_16l8_fp16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """One published model on disk."""
+
+    config: dict[str, Any]
+    """`{"name": class name, "args": constructor arguments}`."""
+    weights: Path
+    """The safetensors file."""
+
+
+def find_model(source: str, stem: str) -> ModelFiles:
+    """The configuration and weights called `stem` in `source` (a folder, or a Hugging Face id).
+
+    Raises
+    ------
+    CheckpointError
+        If the source is neither, a file is missing or cannot be fetched, or the configuration cannot be read.
+    """
+    wanted = f"ckpts/{stem}.json and ckpts/{stem}.safetensors"
+    folder = Path(source)
+    if folder.is_dir():
+        config_file, weights = folder / "ckpts" / f"{stem}.json", folder / "ckpts" / f"{stem}.safetensors"
+        if not (config_file.is_file() and weights.is_file()):
+            raise CheckpointError(f"{folder} does not hold {wanted}: copy both there, or name another folder")
+    elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        config_file, weights = (_fetch(source, f"ckpts/{stem}.{suffix}", wanted) for suffix in ("json", "safetensors"))
+    else:
+        raise CheckpointError(f'no folder "{source}": give "mini", a folder that holds {wanted}, or a Hugging Face id')
+    return ModelFiles(config=read_config(config_file), weights=weights)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The json object in `path`; `CheckpointError` if it is missing or not a json object."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: a model needs its json beside its safetensors file") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): fetch or copy it again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object: fetch or copy it again")
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """Every tensor of a safetensors file, on the CPU; `CheckpointError` if the file is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch or copy it again") from error
+
+
+def load_strict(module: "nn.Module", tensors: Mapping[str, "Tensor"], origin: str) -> None:
+    """Copy `tensors` into `module`: every name and shape must agree. Values are converted to the module's types.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first tensor that is missing, unexpected or of another shape, and how many there are.
+    """
+    own = module.state_dict()
+    faults = [f"{name} is missing" for name in own if name not in tensors]
+    faults += [f"{name} is not part of the model" for name in tensors if name not in own]
+    faults += [
+        f"{name} has shape {tuple(tensor.shape)} where the model has {tuple(own[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise CheckpointError(f"{origin} does not fit {type(module).__name__}: {faults[0]}{more}")
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def _fetch(repository: str, member: str, wanted: str) -> Path:
+    hint = f'or put {wanted} in a folder of your own and give its path instead of "{repository}"'
+    try:
+        hub = importlib.import_module("huggingface_hub")
+        hub_errors = importlib.import_module("huggingface_hub.errors")
+    except ImportError as error:
+        raise CheckpointError(
+            f'"{repository}" is no folder here, and fetching it needs huggingface_hub: install it, {hint}'
+        ) from error
+    try:
+        return Path(hub.hf_hub_download(repository, member))
+    except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
+        why = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"cannot fetch {member} of {repository} ({why[0] if why else type(error).__name__}): "
+            f"check the network, {hint}"
+        ) from error
