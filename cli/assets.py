@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from randscene.cli.console import console, stops_cleanly
+from randscene.cli.console import console, progress_bar, stops_cleanly
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -53,17 +52,9 @@ def build(
     """
     from randscene.manifests import LicencePolicy, build_lock
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     with (
         stops_cleanly("what is done is kept; run the same command again to go on"),
-        Progress(*columns, console=console) as bar,
+        progress_bar("{task.fields[rate]}") as bar,
     ):
         task = bar.add_task("assets", total=None, rate="")
         began = time.monotonic()

@@ -7,10 +7,24 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from randscene.files import explain_os_errors
 
 console = Console(highlight=False, soft_wrap=True)
+
+
+def progress_bar(*extra: str) -> Progress:
+    """A bar with count, elapsed time and time left; `extra` are format strings for further columns."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *(TextColumn(text) for text in extra),
+        console=console,
+    )
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from randscene.cli.console import console, stops_cleanly
+from randscene.cli.console import console, progress_bar, stops_cleanly
 
 if TYPE_CHECKING:
     from randscene.train.evaluation_report import EvaluationReport
@@ -40,14 +39,7 @@ def evaluate(
     from randscene.train.evaluate import evaluate as score
 
     begun = time.monotonic()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    bar = progress_bar()
     with stops_cleanly("nothing was written; run the same command again"), bar:
         task = bar.add_task("evaluate", total=None)
         report = score(

@@ -1,14 +1,16 @@
 """`randscene plan` and `randscene generate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from randscene.cli.console import console, logs_to, stops_cleanly
+from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
 from randscene.files import write_atomic
+
+if TYPE_CHECKING:
+    from randscene.manifests import AssetRecord, DatasetSpec
 
 Spec = Annotated[str, typer.Argument(help="A preset (demo, rand-15k, rand-25k) or the path of a YAML spec.")]
 Assets = Annotated[Path, typer.Option("--assets", help="Asset lock, as written by `randscene assets build`.")]
@@ -34,7 +36,7 @@ def plan(
     dataset_spec, records = _read(spec, assets, scenes, set_ or [])
     target = out / "recipes.jsonl"
     lines = []
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("plan", total=len(dataset_spec.indices()))
         for recipe in plan_scenes(dataset_spec, records):
             lines.append(recipe.to_json() + "\n")
@@ -65,7 +67,7 @@ def generate(
 
     overrides = [*(set_ or []), *([f"render.engine={engine}"] if engine else [])]
     dataset_spec, records = _read(spec, assets, scenes, overrides)
-    with _bar("{task.fields[note]}") as bar:
+    with progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("generate", total=len(dataset_spec.indices()), note="starting")
 
         def show(state: BuildProgress) -> None:
@@ -87,22 +89,10 @@ def generate(
         raise DatasetError(f"{len(report.given_up)} scenes failed every attempt: {named}; see {out}/failures.jsonl")
 
 
-def _read(spec: str, assets: Path, scenes: int | None, overrides: list[str]):  # noqa: ANN202
+def _read(spec: str, assets: Path, scenes: int | None, overrides: list[str]) -> "tuple[DatasetSpec, list[AssetRecord]]":
     from randscene.manifests import load_lock, load_spec, with_overrides
 
     dataset_spec = with_overrides(load_spec(spec), overrides)
     if scenes is not None:
         dataset_spec = dataset_spec.with_scenes(scenes)
     return dataset_spec, load_lock(assets)
-
-
-def _bar(*extra: str) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        *(TextColumn(text) for text in extra),
-        console=console,
-    )

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from randscene.cli.console import console
+from randscene.cli.console import console, progress_bar
 from randscene.errors import DatasetError
 
 SHOWN = 20
@@ -22,14 +21,7 @@ def lint(
     from randscene.shards import lint as lint_dataset
     from randscene.shards.dataset_card import human_bytes
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("shards", total=None)
         report = lint_dataset(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
     for note in report.notes:

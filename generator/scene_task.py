@@ -178,5 +178,5 @@ def pack_block(root: str, block: Block, attempts: dict[int, int], seed: int, fin
 def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
     stream = tar.extractfile(entry)
     if stream is None:
-        raise DatasetError(f"{tar.name}: {entry.name} is not a plain file")
+        raise DatasetError(f"{tar.name!r}: {entry.name} is not a plain file")
     return stream.read()

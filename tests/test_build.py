@@ -50,6 +50,15 @@ def promised_bytes(root: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_ray():
+    """One local Ray for the builds of this process: starting it is what takes time."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, lock_path: Path) -> Path:
     root = tmp_path_factory.mktemp("undisturbed") / "dataset"

@@ -141,7 +141,10 @@ def test_recipes_have_the_same_bytes_on_every_machine_and_in_every_release():
             where="test",
         )
         texts += [recipe.to_json() for recipe in plan(spec, lock)]
-    assert hashlib.sha256("\n".join(texts).encode()).hexdigest() == "83fbc440c8e625786f5c6a93a9980c1eb3e2c630309baa1d039603c0c17acc9c"
+    assert (
+        hashlib.sha256("\n".join(texts).encode()).hexdigest()
+        == "83fbc440c8e625786f5c6a93a9980c1eb3e2c630309baa1d039603c0c17acc9c"
+    )
 
 
 def test_a_recipe_survives_its_json_and_holds_short_plain_numbers(recipes):

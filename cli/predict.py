@@ -1,0 +1,91 @@
+"""`randscene predict`."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from randscene.cli.console import console, progress_bar, stops_cleanly
+from randscene.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from randscene.train.predict import Predictor, View
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `randscene train` writes it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for one folder a view; finished views are kept.")],
+    dataset: Annotated[Path | None, typer.Option(help="Dataset to take the views from.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
+    views: Annotated[int | None, typer.Option(min=1, help="So many views, spread evenly; all by default.")] = None,
+    keys: Annotated[list[str] | None, typer.Option("--key", help="These views only, e.g. 000012_003.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of your own instead of a dataset.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Its masks: a PNG of ids, or a folder of one PNG each.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps, instead of the run's.")] = None,
+    cfg: Annotated[float | None, typer.Option(min=0.0, help="Guidance strength w, instead of the run's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
+    smoothing: Annotated[int, typer.Option(min=0, help="Passes of Taubin smoothing over the meshes.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
+) -> None:
+    """Predict one mesh an instance, and the scene of them, from views of a dataset or from a picture with masks.
+
+    Example: randscene predict runs/mini --dataset demo/dataset --split val --views 2 --out predictions
+
+    Example: randscene predict runs/mini --image room.png --masks room-ids.png --out predictions
+    """
+    if (dataset is None) == (image is None) or (image is None) != (masks is None):
+        raise SpecError("give either --dataset, or --image together with --masks")
+    from randscene.train.checkpoint import load_run_settings
+    from randscene.train.predict import Predictor
+
+    sampling = load_run_settings(run).sampling
+    sampling = dataclasses.replace(
+        sampling,
+        steps=sampling.steps if steps is None else steps,
+        cfg_strength=sampling.cfg_strength if cfg is None else cfg,
+    )
+    predictor = Predictor(run, sampling=sampling, seed=seed, smoothing=smoothing, device=device)
+    jobs = _photo(image, masks) if image and masks else _dataset_views(predictor, dataset, split, views, keys)
+    made, seconds, empty = 0, 0.0, []
+    bar = progress_bar()
+    with bar, stops_cleanly("finished views are kept; run the same command again to go on"):
+        task = bar.add_task("predict", total=len(jobs))
+        for load in jobs:
+            done = predictor.predict(load(), out)
+            made += not done.skipped
+            seconds += 0.0 if done.skipped else done.seconds
+            empty += [f"{done.key} instance {instance}" for instance in done.empty]
+            bar.advance(task)
+    if empty:
+        console.print(f"no geometry for {len(empty)} instances: {', '.join(empty[:8])}{', ...' * (len(empty) > 8)}")
+    rate = f", {seconds / made:.1f} s a view" if made else ""
+    console.print(f"{len(jobs)} views in {out} ({made} predicted now{rate})")
+
+
+def _photo(image: Path, masks: Path) -> "list[Callable[[], View]]":
+    from randscene.train.masked_image import folder_name, read_masked_image
+    from randscene.train.predict import View
+
+    view = View(key=folder_name(image), image=read_masked_image(image, masks))
+    return [lambda: view]
+
+
+def _dataset_views(
+    predictor: "Predictor", url: Path | None, split: str, views: int | None, keys: list[str] | None
+) -> "list[Callable[[], View]]":
+    from randscene.shards import open_dataset
+    from randscene.train.predict import View, choose_views
+
+    assert url is not None
+    data = open_dataset(url, split=split)
+
+    def load(index: int) -> "View":
+        sample = data[index]
+        predictor.check(sample)
+        return View.of_sample(sample)
+
+    return [functools.partial(load, index) for index in choose_views(data, views=views, keys=keys)]

@@ -1,0 +1,224 @@
+"""Prediction: files in their stated layout, whole or absent, resumable, and true to what the model said."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from shard_fixtures import make_dataset, make_sample
+
+from randscene.errors import CheckpointError, DatasetError, PredictionError, RandsceneError
+from randscene.shards import open_dataset
+from randscene.train.masked_image import folder_name, read_masked_image
+from randscene.train.predict import Predictor, View, choose_views
+from randscene.train.prediction_reader import read_prediction
+from randscene.train.settings import SamplingSettings, load_settings, with_overrides
+from randscene.train.trainer import train
+
+TINY = with_overrides(
+    load_settings("mini"),
+    [
+        "data.scenes_per_step=1",
+        "data.instances_per_scene=1",
+        "model.model_channels=32",
+        "model.cond_channels=32",
+        "model.num_blocks=1",
+        "model.num_heads=2",
+        "model.patch_size=4",
+        "model.sca_blocks=[0]",
+        "conditioner.channels=32",
+        "conditioner.image_size=32",
+        "conditioner.num_blocks=0",
+        "conditioner.num_heads=2",
+        "optimiser.steps=1",
+        "sampling.steps=2",
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "set"
+    return make_dataset(folder, scenes=2, views=3, resolution=32, splits=("train", "val"))
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train([dataset], TINY, folder, device="cpu")
+    return folder
+
+
+def truth(view):
+    """Logits of the view's true voxels; instance 2 is left empty."""
+    logits = np.full((view.image.n_instances, 64, 64, 64), -4.0, np.float32)
+    for instance in range(1, view.image.n_instances + 1):
+        if instance != 2:
+            logits[instance - 1][tuple(view.image.instance_coords(instance).T)] = 4.0
+    return logits
+
+
+@pytest.fixture
+def predictor(run, monkeypatch):
+    """Predicts the truth instead of what the model says."""
+    predictor = Predictor(run, device="cpu")
+    predictor.calls = 0
+
+    def logits(view):
+        predictor.calls += 1
+        return truth(view)
+
+    monkeypatch.setattr(predictor, "logits", logits)
+    return predictor
+
+
+VIEW = View.of_sample(make_sample(5, 1, objects=(3, 3)))
+
+
+def test_the_files_have_the_stated_layout_and_the_readers_agree(predictor, tmp_path):
+    done = predictor.predict(VIEW, tmp_path)
+    assert (done.key, done.n_instances, done.empty, done.skipped) == ("000005_001", 3, (2,), False)
+    assert sorted(path.name for path in done.folder.iterdir()) == [
+        "instance_01.glb",
+        "instance_03.glb",
+        "occupancy.npz",
+        "prediction.json",
+        "scene.glb",
+    ]
+    about = json.loads((done.folder / "prediction.json").read_text())
+    assert about["schema"] == 1 and about["up_axis"] == "Y" and about["frame"] == "yaw"
+    assert (about["scene"], about["view"], about["steps"], about["cfg"]) == (5, 1, 2, TINY.sampling.cfg_strength)
+    assert about["checkpoint"] == predictor.checkpoint_sha256
+    counts = [len(VIEW.image.instance_coords(1)), 0, len(VIEW.image.instance_coords(3))]
+    assert [entry["n_voxels"] for entry in about["instances"]] == counts
+    read = read_prediction(done.folder)
+    np.testing.assert_array_equal(read.world_to_view, VIEW.world_to_view)
+    assert read.mesh(2) == "missing"
+    for instance in (1, 3):
+        coords = VIEW.image.instance_coords(instance)
+        np.testing.assert_array_equal(read.occupancy()[instance], coords)
+        vertices = read.mesh(instance).vertices
+        np.testing.assert_allclose(vertices.min(axis=0), coords.min(axis=0) / 64 - 0.5, atol=1e-5)
+        np.testing.assert_allclose(vertices.max(axis=0), (coords.max(axis=0) + 1) / 64 - 0.5, atol=1e-5)
+    scene = trimesh.load_scene(io.BytesIO((done.folder / "scene.glb").read_bytes()), file_type="glb")
+    assert set(scene.graph.nodes_geometry) == {"instance_01", "instance_03"}
+
+
+def test_a_finished_view_is_kept_and_one_made_otherwise_is_refused(predictor, run, tmp_path):
+    first = predictor.predict(VIEW, tmp_path)
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    again = predictor.predict(VIEW, tmp_path)
+    assert again.skipped and predictor.calls == 1 and again.empty == first.empty
+    for change in ({"seed": 1}, {"sampling": SamplingSettings(steps=3)}, {"smoothing": 1}):
+        other = Predictor(run, device="cpu", **change)
+        with pytest.raises(PredictionError, match="predicted with another checkpoint or sampler"):
+            other.predict(VIEW, tmp_path)
+    sample = make_sample(5, 1, objects=(3, 3), fingerprint="beef" * 16)
+    with pytest.raises(PredictionError, match="predicted with another dataset"):
+        predictor.predict(View.of_sample(sample), tmp_path)
+    assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
+    (tmp_path / "000009_000").mkdir()
+    with pytest.raises(PredictionError, match="exists and is not a prediction"):
+        predictor.predict(View.of_sample(make_sample(9, 0)), tmp_path)
+
+
+def test_a_write_that_fails_leaves_no_folder_behind(predictor, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("randscene.train.predict.write_atomic", full)
+    with pytest.raises(RandsceneError, match="the disk is full"):
+        predictor.predict(VIEW, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_predicted_at_all_is_still_a_whole_prediction(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "logits", lambda view: np.full((3, 64, 64, 64), -1.0, np.float32))
+    done = predictor.predict(VIEW, tmp_path)
+    assert done.empty == (1, 2, 3)
+    assert sorted(path.name for path in done.folder.iterdir()) == ["occupancy.npz", "prediction.json"]
+    assert all(len(coords) == 0 for coords in read_prediction(done.folder).occupancy().values())
+
+
+def test_the_models_own_logits_repeat_and_depend_on_seed_and_key_alone(run):
+    view = View.of_sample(make_sample(5, 1, objects=(1, 1)))
+    first, again, other = (Predictor(run, seed=seed, device="cpu").logits(view) for seed in (0, 0, 1))
+    assert first.shape == (1, 64, 64, 64) and first.dtype == np.float32
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_views_are_spread_evenly_or_taken_by_key(dataset):
+    data = open_dataset(dataset, split="val")
+    ordered = sorted(data.keys)
+    assert sorted(data.keys[index] for index in choose_views(data)) == ordered
+    two = [data.keys[index] for index in choose_views(data, views=2)]
+    assert [key[:6] for key in two] == ["900000", "900001"]
+    assert len(choose_views(data, views=100)) == len(data)
+    assert [data.keys[index] for index in choose_views(data, keys=[ordered[3], ordered[0]])] == [ordered[3], ordered[0]]
+    with pytest.raises(DatasetError, match="has no sample 000000_000 in this split: keys are such as 900000_00"):
+        choose_views(data, keys=["000000_000"])
+
+
+def test_a_sample_of_another_frame_and_a_folder_without_a_run_are_refused(predictor, tmp_path):
+    sample = make_sample(0, 0)
+    sample.meta["frame"] = "canonical"
+    with pytest.raises(DatasetError, match=r"sample 000000_000 is in frame canonical .* but the run is in yaw"):
+        predictor.check(sample)
+    with pytest.raises(CheckpointError, match="is not a training run"):
+        Predictor(tmp_path)
+
+
+def save(path, array):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def test_a_photo_with_masks_is_read_in_both_forms(tmp_path):
+    rgb = save(tmp_path / "room.png", np.full((20, 30, 3), 90, np.uint8))
+    values = np.zeros((20, 30), np.uint8)
+    values[2:5, 3:9], values[10:15, 20:25] = 200, 40
+    from_ids = read_masked_image(rgb, save(tmp_path / "ids.png", values))
+    assert from_ids.n_instances == 2 and from_ids.rgb.shape == (20, 30, 3)
+    assert from_ids.ids[3, 4] == 2 and from_ids.ids[12, 22] == 1
+    for name, value in (("mask_10.png", 200), ("mask_9.png", 40)):
+        save(tmp_path / "masks" / name, ((values == value) * 255).astype(np.uint8))
+    np.testing.assert_array_equal(read_masked_image(rgb, tmp_path / "masks").ids, from_ids.ids)
+
+
+def test_bad_masks_are_refused_with_the_file_named(tmp_path):
+    rgb = save(tmp_path / "room.png", np.zeros((20, 30, 3), np.uint8))
+    blank = save(tmp_path / "masks" / "1.png", np.zeros((20, 30), np.uint8))
+    small = save(tmp_path / "small" / "1.png", np.ones((10, 10), np.uint8))
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    for masks, message in (
+        (blank, "has 0 instance ids"),
+        (blank.parent, r"1\.png leaves no pixel to its instance"),
+        (small, "is 10 x 10 but .* is 30 x 20"),
+        (small.parent, r"1\.png is 10 x 10, the image 30 x 20"),
+        (rgb, "has mode RGB"),
+        (text, r"text\.png is not a readable image"),
+        (tmp_path / "none.png", "does not exist"),
+    ):
+        with pytest.raises(PredictionError, match=message):
+            read_masked_image(rgb, masks)
+
+
+@pytest.mark.parametrize("name", ["../../etc.png", "..png", "a b/ü.png", ".png", "plain_1.jpg"])
+def test_a_photos_folder_cannot_leave_the_output(tmp_path, name):
+    made = folder_name(tmp_path / name)
+    assert made and (tmp_path / made).resolve().parent == tmp_path.resolve()
+
+
+def test_a_photo_is_predicted_without_a_camera(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "logits", lambda view: np.ones((view.image.n_instances, 64, 64, 64), np.float32))
+    rgb = save(tmp_path / "room.png", np.full((20, 30, 3), 90, np.uint8))
+    ids = save(tmp_path / "ids.png", np.ones((20, 30), np.uint8))
+    done = predictor.predict(View(key="room", image=read_masked_image(rgb, ids)), tmp_path / "out")
+    assert json.loads((done.folder / "prediction.json").read_text())["world_to_view"] is None
+    assert torch.get_default_dtype() == torch.float32

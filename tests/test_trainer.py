@@ -1,0 +1,251 @@
+"""The training loop: it learns, resumes exactly, refuses what does not fit, and never loses a good checkpoint."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shard_fixtures
+import torch
+from shard_fixtures import make_dataset, make_sample
+
+from randscene.errors import CheckpointError, DatasetError, RandsceneError, SpecError
+from randscene.shards import open_dataset
+from randscene.train import trainer as trainer_module
+from randscene.train.checkpoint import latest_checkpoint, list_checkpoints, read_state, read_tensors
+from randscene.train.run_log import RunLog, read_metrics
+from randscene.train.settings import OptimiserSettings, load_settings, with_overrides
+from randscene.train.structure_encoder import encode_voxels, load_encoder
+from randscene.train.trainer import learning_rate, train
+
+TINY = with_overrides(
+    load_settings("mini"),
+    [
+        "data.encoder=synthetic",
+        "data.scenes_per_step=2",
+        "data.instances_per_scene=2",
+        "model.model_channels=32",
+        "model.cond_channels=32",
+        "model.num_blocks=2",
+        "model.num_heads=2",
+        "model.patch_size=4",
+        "model.sca_blocks=[1]",
+        "conditioner.channels=32",
+        "conditioner.image_size=32",
+        "conditioner.num_blocks=1",
+        "conditioner.num_heads=2",
+        "optimiser.t_mean=1.0",
+        "checkpoint_every=2",
+    ],
+)
+
+
+def tiny(*overrides):
+    return with_overrides(TINY, list(overrides))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "set", scenes=3, views=2, resolution=32, latents=True)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights(run):
+    checkpoint = latest_checkpoint(run)
+    return {
+        f"{name}/{key}": value
+        for name in read_state(checkpoint).files
+        for key, value in read_tensors(checkpoint, name).items()
+    }
+
+
+def test_six_steps_equal_three_and_a_resume_of_three_bit_for_bit(dataset, tmp_path):
+    straight = train([dataset], tiny("optimiser.steps=6"), tmp_path / "straight")
+    first = train([dataset], tiny("optimiser.steps=3"), tmp_path / "cut")
+    assert (first.step, first.steps_made) == (3, 3)
+    second = train([dataset], tiny("optimiser.steps=6"), tmp_path / "cut")
+    assert (second.step, second.steps_made) == (6, 3)
+    assert second.loss == straight.loss
+    expected, resumed = weights(tmp_path / "straight"), weights(tmp_path / "cut")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert (straight.checkpoint / "state.json").read_bytes() == (second.checkpoint / "state.json").read_bytes()
+    logged = [[line["loss"] for line in read_metrics(tmp_path / run)] for run in ("straight", "cut")]
+    assert logged[0] == logged[1] and len(logged[0]) == 6
+
+
+def test_loader_workers_change_nothing(dataset, tmp_path):
+    train([dataset], tiny("optimiser.steps=2"), tmp_path / "none")
+    train([dataset], tiny("optimiser.steps=2", "data.loader_workers=2"), tmp_path / "two")
+    expected, other = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(expected[name], other[name]) for name in expected)
+
+
+def test_the_mini_preset_soon_beats_a_trivial_predictor(tmp_path, monkeypatch):
+    encoder = load_encoder("mini")
+    latents = []
+
+    def encoded(*args, **kwargs):
+        view = make_sample(*args, **kwargs)
+        grids = [view.scene_coords(), *(view.instance_coords(i) for i in range(1, view.n_instances + 1))]
+        latents.append(encode_voxels(encoder, grids))
+        meta = {**view.meta, "encoder": {"name": "mini", "sha256": encoder.sha256}}
+        return dataclasses.replace(view, latents=latents[-1], meta=meta)
+
+    monkeypatch.setattr(shard_fixtures, "make_sample", encoded)
+    data = make_dataset(tmp_path / "one", scenes=1, views=1, resolution=64, objects=(2, 2))
+    settings = with_overrides(
+        load_settings("mini"),
+        ["data.scenes_per_step=1", "data.instances_per_scene=1", "optimiser.steps=60", "checkpoint_every=1000"],
+    )
+    train([data], settings, tmp_path / "run")
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run")]
+    scene, instances = latents[0][0].astype(float), latents[0][1:].astype(float)
+    # Zero velocity, where an untrained model starts, costs the noise's variance and the latents' mean square.
+    trivial = 2 + np.square(scene).mean() + np.square(instances).mean()
+    assert np.mean(losses[:3]) == pytest.approx(trivial, rel=0.1)
+    assert np.mean(losses[-15:]) < 0.85 * trivial
+
+
+def test_a_finished_run_is_left_as_it_is(dataset, tmp_path):
+    done = train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
+    again = train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
+    assert (again.step, again.steps_made, again.loss, again.checkpoint) == (2, 0, None, done.checkpoint)
+
+
+def test_the_metrics_tell_every_step_and_only_once_after_a_death(dataset, tmp_path):
+    train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
+    path = tmp_path / "run" / "metrics.jsonl"
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert {"step", "loss", "loss_scene", "loss_instance", "grad_norm", "samples_per_s", "data_wait_s"} <= last.keys()
+    assert last["loss"] == pytest.approx(last["loss_scene"] + last["loss_instance"])
+    with open(path, "a") as handle:  # a step that was logged, but died before its checkpoint; and half a line
+        handle.write(json.dumps({**last, "step": 3, "loss": 9.0}) + "\n" + '{"step": 4, "lo')
+    train([dataset], tiny("optimiser.steps=4"), tmp_path / "run")
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4]
+    path.write_text("nonsense\n")
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged"):
+        RunLog(tmp_path / "run", 4)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_samples_named_and_keeps_the_last_good_checkpoint(
+    dataset, tmp_path, monkeypatch
+):
+    train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
+    good = weights(tmp_path / "run")
+    real = trainer_module.build_batch
+
+    def poisoned(*args, **kwargs):
+        batch = real(*args, **kwargs)
+        return dataclasses.replace(batch, scene_latents=batch.scene_latents * float("nan"))
+
+    monkeypatch.setattr(trainer_module, "build_batch", poisoned)
+    with pytest.raises(
+        RandsceneError, match=r"not finite at step 3 \(samples 0.*last good checkpoint is .*step_0000002"
+    ):
+        train([dataset], tiny("optimiser.steps=4"), tmp_path / "run")
+    kept = weights(tmp_path / "run")
+    assert all(torch.equal(good[name], kept[name]) for name in good)
+    assert all(bool(value.isfinite().all()) for value in kept.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_finishes_the_step_saves_and_leaves_the_handlers_as_they_were(dataset, tmp_path, number, workers):
+    before = signal.getsignal(number)
+
+    def interrupt(metrics):
+        if metrics.step == 3:  # a terminal's Ctrl-C reaches every process of the group
+            for process in (os.getpid(), *(child.pid for child in multiprocessing.active_children())):
+                os.kill(process, number)
+
+    settings = tiny("optimiser.steps=9", "checkpoint_every=100", f"data.loader_workers={workers}")
+    report = train([dataset], settings, tmp_path / "run", progress=interrupt)
+    assert report.interrupted and 3 <= report.step < 9
+    assert signal.getsignal(number) is before
+    assert latest_checkpoint(tmp_path / "run") == report.checkpoint
+    rest = train([dataset], tiny("optimiser.steps=9", "checkpoint_every=100"), tmp_path / "run")
+    assert (rest.step, rest.interrupted) == (9, False)
+
+
+def test_another_runs_folder_other_data_and_a_missing_dataset_are_refused_and_nothing_is_written(dataset, tmp_path):
+    train([dataset], tiny("optimiser.steps=1"), tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"run of other settings \(optimiser\.lr\)"):
+        train([dataset], tiny("optimiser.steps=2", "optimiser.lr=0.5"), tmp_path / "run")
+    other = make_dataset(tmp_path / "other", scenes=1, views=1, resolution=32, latents=True, fingerprint="beef" * 16)
+    with pytest.raises(CheckpointError, match=r"trained on other data \(datasets\)"):
+        train([other], tiny("optimiser.steps=2"), tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step_0000001"]
+    with pytest.raises(DatasetError, match=r"no dataset\.json"):
+        train([tmp_path / "none"], TINY, tmp_path / "new")
+    with pytest.raises(DatasetError, match="given twice"):
+        train([dataset, dataset], TINY, tmp_path / "new")
+    with pytest.raises(DatasetError, match=r"is in frame yaw .* but the run is in full"):
+        train([dataset], tiny("data.frame=full"), tmp_path / "new")
+    with pytest.raises(SpecError, match="dinov2"):
+        train([dataset], with_overrides(load_settings("iscene"), ["data.encoder=synthetic"]), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_datasets_are_drawn_from_by_their_numbers_of_samples(dataset, tmp_path):
+    other = make_dataset(tmp_path / "other", scenes=1, views=2, resolution=32, latents=True, fingerprint="beef" * 16)
+    report = train([dataset, other], tiny("optimiser.steps=2"), tmp_path / "run")
+    facts = read_state(report.checkpoint).data["datasets"]
+    assert {name: fact["samples"] for name, fact in facts.items()} == {
+        "synthetic": len(open_dataset(dataset)),
+        "synthetic-2": len(open_dataset(other)),
+    }
+
+
+def test_the_rate_warms_up_and_follows_its_schedule():
+    constant = OptimiserSettings(lr=1.0, warmup_steps=10)
+    assert learning_rate(constant, 0) == pytest.approx(0.1)
+    assert learning_rate(constant, 9) == learning_rate(constant, 10**6) == 1.0
+    cosine = dataclasses.replace(constant, schedule="cosine", steps=100, warmup_steps=0)
+    rates = [learning_rate(cosine, step) for step in range(101)]
+    assert rates[0] == 1.0 and rates[100] == pytest.approx(0.1) and rates == sorted(rates, reverse=True)
+
+
+SCRIPT = """
+import sys
+from randscene.train.settings import parse_settings
+from randscene.train.trainer import train
+import json, pathlib, torch
+torch.set_num_threads(1)
+run = pathlib.Path(sys.argv[2])
+train([sys.argv[1]], parse_settings(json.loads(sys.argv[3]), where="test"), run, device="cpu")
+"""
+
+
+def test_two_ranks_under_torchrun_train_as_one_process_with_twice_the_batch(dataset, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    half = tiny("optimiser.steps=3", "data.scenes_per_step=1")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        [*command, str(dataset), str(tmp_path / "two"), json.dumps(half.to_dict())],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    train([dataset], tiny("optimiser.steps=3", "data.scenes_per_step=2"), tmp_path / "one")
+    losses = [[line["loss"] for line in read_metrics(tmp_path / run)] for run in ("one", "two")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert max(float((one[name] - two[name]).abs().max()) for name in one if name.startswith("model/")) < 1e-4

@@ -1,0 +1,253 @@
+"""From views to tensors: groups of one scene and K of its instances, in the run's frame and latents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from randscene import seeding
+from randscene.errors import DatasetError
+from randscene.train.flow_matching import keep_condition, logit_normal_times
+from randscene.train.image_conditioner import prepare_images
+from randscene.train.settings import DataSettings, RunSettings
+
+if TYPE_CHECKING:
+    from randscene.shards import ViewSample
+    from randscene.train.structure_encoder import LoadedEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupBatch:
+    """S groups, each a scene and K of its instances: M = S K, group by group."""
+
+    scene_latents: Tensor
+    """(S, 8, 16, 16, 16) float32."""
+    instance_latents: Tensor
+    """(M, 8, 16, 16, 16) float32."""
+    images: Tensor
+    """(S + M, 3, size, size) float32 in [0, 1]: all scenes first, then all instances."""
+    scene_of: Tensor
+    """(M,) int64: the group of each instance."""
+    instances: Tensor
+    """(M,) int64: 1-based ids."""
+    keys: tuple[str, ...]
+    """The S samples' keys."""
+    positions: tuple[int, ...]
+    """Places of the S samples in the data's endless sequence: what their random numbers depend on."""
+
+
+def choose_instances(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Which instances of a scene take part in a step.
+
+    Drawn without repetition while there are any; a scene with fewer than `wanted` gives some of them again (each time
+    with noise of its own), so that every group has the same number of sequences and no step needs padding.
+
+    Returns
+    -------
+    (wanted,) int64
+        1-based ids.
+    """
+    rounds = -(-wanted // count)
+    return np.concatenate([rng.permutation(count) for _ in range(rounds)])[:wanted] + 1
+
+
+def check_frame(meta: Mapping[str, Any], settings: DataSettings, *, where: str) -> None:
+    """Refuse a sample (its `ViewSample.meta`) of another frame than the run's.
+
+    Raises
+    ------
+    DatasetError
+        Naming `where` and both frames.
+    """
+    frame = (meta["frame"], float(meta.get("azimuth_offset_deg", 0.0)))
+    wanted = (settings.frame, settings.azimuth_offset_deg)
+    if frame != wanted:
+        raise DatasetError(
+            f"{where} is in frame {frame[0]} (azimuth offset {frame[1]:g}) but the run is in {wanted[0]} "
+            f"({wanted[1]:g}): choose another dataset, or another data.frame"
+        )
+
+
+class LatentSource:
+    """Latents in the run's frame and encoder: those stored in a sample, or its voxels encoded now.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        `data.frame`, `data.azimuth_offset_deg` and `data.encoder` decide what is accepted.
+    sha256 : str, optional
+        Hash of the encoder's weights, when it is known already: what a resumed run was trained with.
+    device : str
+        Where voxels are encoded.
+    """
+
+    def __init__(self, settings: RunSettings, *, sha256: str | None = None, device: str = "cpu") -> None:
+        self._data = settings.data
+        self._sha256 = sha256
+        self._device = device
+        self._encoder: LoadedEncoder | None = None
+
+    @property
+    def encoder_sha256(self) -> str | None:
+        """Hash of the encoder's weights; None until a sample or the encoder itself has told it."""
+        return self._sha256
+
+    def check(self, meta: Mapping[str, Any], *, has_latents: bool, where: str) -> None:
+        """Refuse a sample of another frame or encoder than the run's; load the encoder if it will be needed.
+
+        Parameters
+        ----------
+        meta : mapping
+            `ViewSample.meta`.
+        has_latents : bool
+            Whether latents are stored with the sample.
+        where : str
+            Names the sample in an error.
+
+        Raises
+        ------
+        DatasetError
+            Naming what differs.
+        CheckpointError
+            If voxels must be encoded and the encoder cannot be loaded.
+        """
+        check_frame(meta, self._data, where=where)
+        if not has_latents:
+            self._load_encoder()
+            return
+        encoder = meta.get("encoder") or {}
+        if self._sha256 is None:
+            if encoder.get("name") != self._data.encoder:
+                self._load_encoder()  # another name may still be the same weights
+            else:
+                self._sha256 = encoder["sha256"]
+        if encoder.get("sha256") != self._sha256:
+            theirs, ours = str(encoder.get("sha256"))[:12], str(self._sha256)[:12]
+            raise DatasetError(
+                f"{where} holds latents of encoder {encoder.get('name')} ({theirs}) but the run uses "
+                f"{self._data.encoder} ({ours}): encode the dataset again, or set data.encoder"
+            )
+
+    def latents(self, sample: "ViewSample", instances: np.ndarray) -> np.ndarray:
+        """(K + 1, 8, 16, 16, 16) float32: the scene, then `instances` (1-based ids) in their order.
+
+        Raises
+        ------
+        DatasetError
+            If the sample is not the run's (see `check`).
+        """
+        self.check(sample.meta, has_latents=sample.latents is not None, where=f"sample {sample.key}")
+        if sample.latents is not None:
+            return sample.latents[np.concatenate([[0], instances])].astype(np.float32)
+        from randscene.train.structure_encoder import encode_voxels
+
+        different, order = np.unique(instances, return_inverse=True)
+        grids = [sample.scene_coords(), *(sample.instance_coords(int(instance)) for instance in different)]
+        encoded = encode_voxels(self._load_encoder(), grids).astype(np.float32)
+        return encoded[np.concatenate([[0], order + 1])]
+
+    def _load_encoder(self) -> "LoadedEncoder":
+        from randscene.train.structure_encoder import load_encoder
+
+        if self._encoder is None:
+            encoder = load_encoder(self._data.encoder, self._device)
+            if self._sha256 not in (None, encoder.sha256):
+                raise DatasetError(
+                    f"encoder {self._data.encoder} has weights {encoder.sha256[:12]} but the run's latents were made "
+                    f"with {str(self._sha256)[:12]}: provide the same weights"
+                )
+            self._encoder, self._sha256 = encoder, encoder.sha256
+        return self._encoder
+
+
+def build_batch(
+    samples: Sequence["ViewSample"],
+    settings: RunSettings,
+    source: LatentSource,
+    *,
+    positions: Sequence[int],
+) -> GroupBatch:
+    """The tensors of one step on one rank.
+
+    Which instances are taken depends on the run's seed, the position and the sample alone: not on the number of ranks
+    or loader workers. A position belongs to one step, so each visit of a sample draws anew.
+
+    Parameters
+    ----------
+    samples : sequence of ViewSample
+        S of them.
+    settings : RunSettings
+    source : LatentSource
+    positions : sequence of int
+        The samples' places in the data's endless sequence (`randscene.shards.Mixture`).
+
+    Returns
+    -------
+    GroupBatch
+        On the CPU.
+
+    Raises
+    ------
+    DatasetError
+        If a sample has another frame or encoder than the run's, or cannot be used; the message names it.
+    """
+    latents, images, chosen = [], [], []
+    for sample, position in zip(samples, positions, strict=True):
+        rng = seeding.generator(settings.seed, position, "instances")
+        instances = choose_instances(sample.n_instances, settings.data.instances_per_scene, rng)
+        latents.append(source.latents(sample, instances))
+        try:
+            images.append(prepare_images(sample, settings.conditioner.image_size, instances))
+        except DatasetError as error:
+            raise DatasetError(f"sample {sample.key}: {error}") from error
+        chosen.append(instances)
+    per_scene = settings.data.instances_per_scene
+    scene_images = np.stack([group[0] for group in images])
+    return GroupBatch(
+        scene_latents=torch.from_numpy(np.stack([group[0] for group in latents])),
+        instance_latents=torch.from_numpy(np.concatenate([group[1:] for group in latents])),
+        images=torch.from_numpy(np.concatenate([scene_images, *(group[1:] for group in images)])),
+        scene_of=torch.arange(len(samples)).repeat_interleave(per_scene),
+        instances=torch.from_numpy(np.concatenate(chosen)),
+        keys=tuple(sample.key for sample in samples),
+        positions=tuple(positions),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupDraws:
+    """The random numbers of one step on one rank."""
+
+    t: Tensor
+    """(S,) float32 in (0, 1)."""
+    keep: Tensor
+    """(S,) bool: False where the group is trained without its images."""
+    noise_scene: Tensor
+    """(S, C, R, R, R) float32, standard normal."""
+    noise_instance: Tensor
+    """(M, C, R, R, R) float32, independent of the scenes'."""
+
+
+def group_draws(settings: RunSettings, batch: GroupBatch) -> GroupDraws:
+    """Times, dropped conditions and noise of a batch, on the CPU.
+
+    Each group's follow from the run's seed and the group's position alone, so they are the same on any device and
+    number of ranks.
+    """
+    times, keeps, noises = [], [], []
+    shape = batch.scene_latents.shape[1:]
+    for group, position in enumerate(batch.positions):
+        generator = torch.Generator().manual_seed(seeding.integer(settings.seed, position, "noise"))
+        times.append(logit_normal_times(1, generator, mean=settings.optimiser.t_mean, std=settings.optimiser.t_std))
+        keeps.append(keep_condition(1, settings.optimiser.condition_dropout, generator))
+        sequences = 1 + int((batch.scene_of == group).sum())
+        noises.append(torch.randn((sequences, *shape), generator=generator))
+    return GroupDraws(
+        t=torch.cat(times),
+        keep=torch.cat(keeps),
+        noise_scene=torch.stack([noise[0] for noise in noises]),
+        noise_instance=torch.cat([noise[1:] for noise in noises]),
+    )

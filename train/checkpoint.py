@@ -1,0 +1,296 @@
+"""Checkpoints of a run: folders of safetensors and one `state.json`, whole or absent, verified when read.
+
+RUN/settings.json                   what the run computes
+RUN/checkpoints/step_0000300/       model, model_ema, conditioner, conditioner_ema, optimiser .safetensors
+                                    state.json: step, settings digest, data facts, sha256 of each file
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from randscene.canonical_json import dumps
+from randscene.errors import CheckpointError, SpecError
+from randscene.files import explain_os_errors, fsync_folder, sha256_of, write_atomic
+from randscene.train.settings import RunSettings, parse_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+SCHEMA_VERSION = 1
+_FOLDER = re.compile(r"step_([0-9]{7,})")
+_TEMPORARY = re.compile(r"\.step_[0-9]{7,}\.[0-9]+\.tmp")
+_LEFT_OVER = re.compile(r"\.settings\.json\.[0-9]+\.tmp")
+_PART = re.compile(r"[a-z_]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointState:
+    """What `state.json` says."""
+
+    step: int
+    """Optimiser steps done; also the position in the data."""
+    settings_digest: str
+    data: dict[str, Any]
+    """Facts of the data that a run depends on: frame, encoder name and sha256, fingerprints of the datasets."""
+    files: dict[str, str]
+    """SHA-256 of each tensor file, by name without suffix."""
+
+
+def check_run_folder(run: Path, settings: RunSettings) -> bool:
+    """Whether `run` already is the folder of a run of `settings`; False if it is new or empty. Writes nothing.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder holds a run of other settings, or something else.
+    """
+    if (run / "settings.json").is_file():
+        there, wanted = load_run_settings(run).identity(), settings.identity()
+        other = [name for name in sorted(there.keys() | wanted.keys()) if there.get(name) != wanted.get(name)]
+        if other:
+            raise CheckpointError(f"{run} holds a run of other settings ({', '.join(other)}): choose another --out")
+        return True
+    # A kill during the first write leaves nothing but a temporary file.
+    if run.exists() and (not run.is_dir() or any(not _LEFT_OVER.fullmatch(path.name) for path in run.iterdir())):
+        raise CheckpointError(f"{run} exists and is not a training run: choose an empty or new folder for --out")
+    return False
+
+
+def open_run(run: Path, settings: RunSettings) -> None:
+    """Make `run` the folder of `settings`, or check that it already is.
+
+    Raises
+    ------
+    CheckpointError
+        See `check_run_folder`; nothing is written then.
+    RandsceneError
+        If the folder cannot be written.
+    """
+    if not check_run_folder(run, settings):
+        write_atomic(run / "settings.json", json.dumps(settings.to_dict(), indent=2) + "\n")
+
+
+def load_run_settings(run: Path) -> RunSettings:
+    """The settings that a run folder was begun with.
+
+    Raises
+    ------
+    CheckpointError
+        If `run` is not a run folder.
+    """
+    path = run / "settings.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return parse_settings(data, where=str(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(f"{run} is not a training run: it has no settings.json") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, SpecError) as error:
+        raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
+
+
+def save_checkpoint(
+    run: Path,
+    *,
+    step: int,
+    settings: RunSettings,
+    data: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, "Tensor"]],
+) -> Path:
+    """Write `run/checkpoints/step_{step}`, whole or not at all, and drop all but the last `keep_checkpoints`.
+
+    Parameters
+    ----------
+    step : int
+        Optimiser steps done.
+    data : mapping
+        JSON values, see `CheckpointState.data`.
+    tensors : mapping
+        For each file (name without suffix) its named tensors, on any device.
+
+    Returns
+    -------
+    Path
+        The checkpoint's folder. One that is already there is left as it is.
+
+    Raises
+    ------
+    RandsceneError
+        If the disk is full or not writable; the earlier checkpoints stay.
+    """
+    from safetensors.torch import save_file
+
+    folder = run / "checkpoints" / f"step_{step:07d}"
+    if folder.exists():
+        return folder
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with explain_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.parent.iterdir():
+            if _TEMPORARY.fullmatch(left_over.name):
+                shutil.rmtree(left_over)
+        try:
+            temporary.mkdir()
+            for name, named in tensors.items():
+                path = temporary / f"{name}.safetensors"
+                save_file({key: value.detach().cpu().contiguous() for key, value in named.items()}, path)
+                _fsync(path)
+            state = {
+                "schema": SCHEMA_VERSION,
+                "step": step,
+                "settings_digest": settings.digest(),
+                "data": dict(data),
+                "files": {name: sha256_of(temporary / f"{name}.safetensors") for name in tensors},
+            }
+            write_atomic(temporary / "state.json", dumps(state) + "\n")
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        fsync_folder(folder.parent)
+        for old in list_checkpoints(run)[: -settings.keep_checkpoints]:
+            shutil.rmtree(old)
+    return folder
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, by rising step."""
+    folder = run / "checkpoints"
+    if not folder.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _FOLDER.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The checkpoint of the highest step.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is not a run or has no checkpoint yet.
+    """
+    load_run_settings(run)
+    checkpoints = list_checkpoints(run)
+    if not checkpoints:
+        raise CheckpointError(f"{run} has no checkpoint yet: train it first")
+    return checkpoints[-1]
+
+
+def read_state(checkpoint: Path) -> CheckpointState:
+    """The `state.json` of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, damaged or of another schema.
+    """
+    path = checkpoint / "state.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA_VERSION:
+            raise CheckpointError(f"{path} has schema {data['schema']}; this version reads {SCHEMA_VERSION}")
+        state = CheckpointState(
+            step=int(data["step"]),
+            settings_digest=str(data["settings_digest"]),
+            data=dict(data["data"]),
+            files={str(name): str(value) for name, value in dict(data["files"]).items()},
+        )
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing or damaged: delete {checkpoint} to use an earlier one") from error
+    if not all(_PART.fullmatch(name) for name in state.files):
+        raise CheckpointError(f"{path} names files outside the checkpoint")
+    return state
+
+
+def checkpoint_sha256(checkpoint: Path) -> str:
+    """Identity of a checkpoint: SHA-256 of `state.json`, which holds the hashes of all its tensors."""
+    return sha256_of(checkpoint / "state.json")
+
+
+def read_tensors(checkpoint: Path, name: str) -> dict[str, "Tensor"]:
+    """The tensors of one file of a checkpoint, on the CPU, after its hash was checked.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or not the one that was written.
+    """
+    from safetensors.torch import load_file
+
+    path = checkpoint / f"{name}.safetensors"
+    expected = read_state(checkpoint).files.get(name)
+    if expected is None or not path.is_file():
+        raise CheckpointError(f"{checkpoint} has no {name}.safetensors")
+    if sha256_of(path) != expected:
+        raise CheckpointError(f"{path} is damaged (its sha256 differs): delete {checkpoint} to use an earlier one")
+    return load_file(path)
+
+
+def load_module(module: "nn.Module", tensors: Mapping[str, "Tensor"], *, where: str) -> None:
+    """Copy `tensors` into `module`, all of them and nothing else.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first keys that are missing, unknown or of another shape.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
+    if expected != given:
+        differing = sorted(
+            f"{name} ({expected.get(name, 'unknown')} in the model, {given.get(name, 'missing')} in the file)"
+            for name in expected.keys() | given.keys()
+            if expected.get(name) != given.get(name)
+        )
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise CheckpointError(f"{where} does not fit the model: {', '.join(differing[:3])}{more}")
+    module.load_state_dict(dict(tensors))
+
+
+def optimiser_tensors(module: "nn.Module", optimiser: "Optimizer") -> dict[str, "Tensor"]:
+    """State of an optimiser over the parameters of `module`, as `{parameter name}/{state name}` tensors."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in module.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def load_optimiser(module: "nn.Module", optimiser: "Optimizer", tensors: Mapping[str, "Tensor"], *, where: str) -> None:
+    """Inverse of `optimiser_tensors`.
+
+    Raises
+    ------
+    CheckpointError
+        If a parameter has no state in the file, or of another shape.
+    """
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, kind = key.rpartition("/")
+        states.setdefault(name, {})[kind] = value
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    index = {id(parameter): number for number, parameter in enumerate(parameters)}
+    restored = {}
+    for name, parameter in module.named_parameters():
+        if id(parameter) not in index:
+            continue
+        state = states.get(name, {})
+        if any(value.shape not in (parameter.shape, ()) for value in state.values()) or not state:
+            raise CheckpointError(f"{where} has no optimiser state that fits {name}")
+        restored[index[id(parameter)]] = state
+    optimiser.load_state_dict({"state": restored, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

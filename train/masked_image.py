@@ -1,0 +1,105 @@
+"""A picture with instance masks from anywhere: what prediction needs of a view, without a dataset."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from randscene.errors import PredictionError
+
+MAX_INSTANCES = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedPhoto:
+    """An image and its instances."""
+
+    rgb: np.ndarray
+    """(H, W, 3) uint8 sRGB."""
+    ids: np.ndarray
+    """(H, W) uint8: 0 background, i = instance i (1-based, without gaps)."""
+
+    @property
+    def n_instances(self) -> int:
+        return int(self.ids.max())
+
+
+def read_masked_image(image: Path, masks: Path) -> MaskedPhoto:
+    """Read a picture and its masks.
+
+    Parameters
+    ----------
+    image : Path
+        Any format that Pillow reads; transparency is ignored, the masks cut the objects.
+    masks : Path
+        Either one greyscale or palette PNG of instance ids (0 background; other ids in rising order become 1, 2, ...),
+        or a folder of PNG masks, one an instance in the order of their names (numbers in names count as numbers);
+        a pixel belongs to an instance where its mask is brighter than half. Where masks overlap the later one wins.
+
+    Returns
+    -------
+    MaskedPhoto
+
+    Raises
+    ------
+    PredictionError
+        If a file is missing or not an image, the sizes differ, or an instance has no pixel.
+    """
+    rgb = np.asarray(_open(image).convert("RGB"))
+    height, width = rgb.shape[:2]
+    ids = _ids_of_folder(masks, (height, width)) if masks.is_dir() else _ids_of_file(masks)
+    if ids.shape != rgb.shape[:2]:
+        raise PredictionError(
+            f"{masks} is {ids.shape[1]} x {ids.shape[0]} but {image} is {rgb.shape[1]} x {rgb.shape[0]}: "
+            "masks and image must have one size"
+        )
+    return MaskedPhoto(rgb=rgb, ids=ids)
+
+
+def folder_name(image: Path) -> str:
+    """A name for an image's prediction folder: its own without suffix; letters, digits, `_`, `-` and inner dots."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", image.stem).strip(".") or "image"
+
+
+def _ids_of_file(path: Path) -> np.ndarray:
+    picture = _open(path)
+    if picture.mode not in ("L", "P", "I", "I;16", "1"):
+        raise PredictionError(f"{path} has mode {picture.mode}: an id map must be a greyscale or palette PNG")
+    values = np.asarray(picture).astype(np.int64)
+    found = np.unique(values[values > 0])
+    if not 1 <= len(found) <= MAX_INSTANCES:
+        raise PredictionError(f"{path} has {len(found)} instance ids; 1 to {MAX_INSTANCES} are possible")
+    return np.where(values > 0, np.searchsorted(found, values) + 1, 0).astype(np.uint8)
+
+
+def _ids_of_folder(folder: Path, size: tuple[int, int]) -> np.ndarray:
+    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".png"), key=_by_number)
+    if not 1 <= len(paths) <= MAX_INSTANCES:
+        raise PredictionError(f"{folder} holds {len(paths)} PNG masks; 1 to {MAX_INSTANCES} are possible")
+    ids = np.zeros(size, np.uint8)
+    for instance, path in enumerate(paths, start=1):
+        mask = np.asarray(_open(path).convert("L")) > 127
+        if mask.shape != size:
+            raise PredictionError(f"{path} is {mask.shape[1]} x {mask.shape[0]}, the image {size[1]} x {size[0]}")
+        ids[mask] = instance
+    visible = np.bincount(ids.ravel(), minlength=len(paths) + 1)[1:]
+    if not visible.all():
+        raise PredictionError(f"{paths[int(np.argmin(visible))]} leaves no pixel to its instance: remove or mend it")
+    return ids
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError as error:
+        raise PredictionError(f"{path} does not exist") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PredictionError(f"{path} is not a readable image: {error}") from error

@@ -1,0 +1,130 @@
+"""One process, or one of several under torchrun: the same few calls serve both."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from randscene.errors import SpecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessGroup:
+    """This process's place among all of the run's."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes checkpoints and logs."""
+        return self.rank == 0
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Element-wise sum over all processes; every process must call it."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return [float(value) for value in tensor.tolist()]
+
+    def wait_for_all(self) -> None:
+        """Return once every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def joined_process_group(device: str | None = None) -> Iterator[ProcessGroup]:
+    """Join torchrun's processes (gloo on CPUs, NCCL on CUDA), or be alone when started plainly.
+
+    Parameters
+    ----------
+    device : str, optional
+        `cpu` or `cuda`; CUDA where there is one by default. Each process takes the device of its local rank.
+
+    Raises
+    ------
+    SpecError
+        If CUDA was asked for and is not there.
+    """
+    size, rank, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind.startswith("cuda") and not torch.cuda.is_available():
+        raise SpecError(f"device {kind}: this machine has no CUDA device that torch can use; choose cpu")
+    place = torch.device("cuda", local) if kind == "cuda" else torch.device(kind)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if size == 1:
+        yield ProcessGroup(rank=0, size=1, device=place)
+        return
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield ProcessGroup(rank=rank, size=size, device=place)
+    finally:
+        dist.destroy_process_group()
+
+
+_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+
+
+class StopRequest:
+    """Whether SIGINT or SIGTERM has come; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Let SIGINT and SIGTERM set a flag while inside, so that a step is finished and saved before the end.
+
+    Outside the main thread Python allows no handlers: the flag then never rises.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, request._note) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Use deterministic kernels only while inside, if `wanted`; then restore what was set."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether no tensor holds NaN or infinity."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

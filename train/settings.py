@@ -1,0 +1,340 @@
+"""Settings of a training run: frozen records, read strictly from YAML, with the paper's values as `iscene.yaml`."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from randscene.canonical_json import digest
+from randscene.errors import SpecError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """`SparseStructureFlow`: the names of TRELLIS's public config, plus `sca_blocks` (I-Scene, section 3.4)."""
+
+    resolution: int = 16
+    """Side of the latent grid."""
+    in_channels: int = 8
+    out_channels: int = 8
+    model_channels: int = 1024
+    cond_channels: int = 1024
+    num_blocks: int = 24
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    patch_size: int = 1
+    qk_rms_norm: bool = True
+    qk_rms_norm_cross: bool = False
+    sca_blocks: tuple[int, ...] = (10, 11, 12, 13, 14)
+    """Blocks in which an instance also attends to the scene's keys and values."""
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "in_channels", "out_channels", "model_channels", "num_blocks", "num_heads"):
+            _require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+        _require(self.model_channels % max(self.num_heads, 1) == 0, "num_heads: must divide model_channels")
+        _require(self.patch_size >= 1 and self.resolution % self.patch_size == 0, "patch_size: must divide resolution")
+        inside = all(0 <= block < self.num_blocks for block in self.sca_blocks)
+        _require(inside, f"sca_blocks: must name blocks 0 to {self.num_blocks - 1}")
+        _require(self.mlp_ratio > 0, "mlp_ratio: must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionerSettings:
+    """What turns an image into condition tokens."""
+
+    kind: Literal["mini", "dinov2"] = "dinov2"
+    """`mini`: small, trained with the flow model; `dinov2`: frozen `dinov2_vitl14_reg`, as released."""
+    image_size: int = 518
+    """Side of the square crop that the encoder sees, pixels."""
+    patch_size: int = 14
+    channels: int = 1024
+    num_blocks: int = 24
+    num_heads: int = 16
+
+    def __post_init__(self) -> None:
+        _require(self.patch_size >= 1 and self.image_size >= self.patch_size, "image_size: must be at least patch_size")
+        _require(self.image_size % self.patch_size == 0, "image_size: must be a multiple of patch_size")
+        _require(self.num_heads >= 1 and self.channels % self.num_heads == 0, "num_heads: must divide channels")
+        _require(self.num_blocks >= 0, "num_blocks: must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What a step reads. A step holds `scenes_per_step` groups of one scene and `instances_per_scene` instances."""
+
+    split: str = "train"
+    frame: Literal["yaw", "full", "canonical"] = "yaw"
+    azimuth_offset_deg: float = 0.0
+    encoder: str = "microsoft/TRELLIS-image-large"
+    """Sparse-structure encoder of the latents: `mini` (embedded), a folder, or a Hugging Face id."""
+    scenes_per_step: int = 8
+    """Groups a step and rank. The paper's batch is 8 a GPU."""
+    instances_per_scene: int = 1
+    """Instances that share one scene branch; 1 is the released pairing of one instance with its scene."""
+    loader_workers: int = 4
+
+    def __post_init__(self) -> None:
+        _require(self.scenes_per_step >= 1, "scenes_per_step: must be at least 1")
+        _require(self.instances_per_scene >= 1, "instances_per_scene: must be at least 1")
+        _require(self.loader_workers >= 0, "loader_workers: must not be negative")
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences a step and rank: the fixed token budget is this times the tokens of a latent grid."""
+        return self.scenes_per_step * (1 + self.instances_per_scene)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserSettings:
+    """Loss and optimiser. Defaults: I-Scene (rate, steps, batch) over TRELLIS's release (everything else)."""
+
+    steps: int = 130_000
+    lr: float = 5e-5
+    warmup_steps: int = 0
+    """Steps over which the rate rises linearly to `lr`."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` falls to a tenth of `lr` over `steps`."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: float = 0.9999
+    ema_warmup: bool = False
+    """Use min(decay, (1 + step) / (10 + step)): a run of few steps then has a useful average."""
+    condition_dropout: float = 0.1
+    """Probability that a whole group (scene and instances) is trained without its images."""
+    t_mean: float = 1.0
+    """t = sigmoid(normal(t_mean, t_std))."""
+    t_std: float = 1.0
+    scene_weight: float = 1.0
+    """Weight of the scene branch's loss against the mean over instances."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the forward pass (autocast); weights and optimiser state are float32."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps: must be at least 1")
+        _require(self.lr > 0, "lr: must be positive")
+        _require(self.warmup_steps >= 0, "warmup_steps: must not be negative")
+        _require(all(0 <= beta < 1 for beta in self.betas), "betas: must lie in [0, 1)")
+        _require(self.weight_decay >= 0, "weight_decay: must not be negative")
+        _require(self.grad_clip > 0, "grad_clip: must be positive")
+        _require(0 <= self.ema_decay < 1, "ema_decay: must lie in [0, 1)")
+        _require(0 <= self.condition_dropout < 1, "condition_dropout: must lie in [0, 1)")
+        _require(self.t_std > 0, "t_std: must be positive")
+        _require(self.scene_weight >= 0, "scene_weight: must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Euler sampler with classifier-free guidance, v = (1 + w) v_cond - w v_uncond."""
+
+    steps: int = 25
+    cfg_strength: float = 3.0
+    """w; "w = 3" is what others call a guidance scale of 4."""
+    cfg_interval: tuple[float, float] = (0.5, 1.0)
+    """Guidance is applied while t lies in this interval, ends included."""
+    rescale_t: float = 3.0
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps: must be at least 1")
+        _require(self.cfg_strength >= 0, "cfg_strength: must not be negative")
+        low, high = self.cfg_interval
+        _require(0 <= low <= high <= 1, "cfg_interval: must be two rising numbers in [0, 1]")
+        _require(self.rescale_t > 0, "rescale_t: must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything that decides what a run computes; two runs of equal settings and data give equal weights."""
+
+    name: str
+    seed: int = 0
+    deterministic: bool = False
+    """Use deterministic kernels only: bit-equal resumes, slower on a GPU."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 3
+    model: ModelSettings = field(default_factory=ModelSettings)
+    conditioner: ConditionerSettings = field(default_factory=ConditionerSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "name: must not be empty")
+        _require(self.seed >= 0, "seed: must not be negative")
+        _require(self.checkpoint_every >= 1, "checkpoint_every: must be at least 1")
+        _require(self.keep_checkpoints >= 1, "keep_checkpoints: must be at least 1")
+        same = self.model.cond_channels == self.conditioner.channels
+        _require(same, "conditioner.channels: must equal model.cond_channels")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts, as `parse_settings` reads them; tuples become lists."""
+        return _plain(dataclasses.asdict(self))
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change within a run, as flat `section.field` values: all but how it is saved and sampled.
+
+        `optimiser.steps` counts only where the schedule of the rate depends on it.
+        """
+        data = self.to_dict()
+        for name in ("checkpoint_every", "keep_checkpoints", "sampling"):
+            del data[name]
+        del data["data"]["loader_workers"]
+        if data["optimiser"]["schedule"] == "constant":
+            del data["optimiser"]["steps"]
+        return {
+            f"{section}.{name}" if isinstance(values, dict) else section: value
+            for section, values in data.items()
+            for name, value in (values.items() if isinstance(values, dict) else [("", values)])
+        }
+
+    def digest(self) -> str:
+        """SHA-256 of `identity`."""
+        return digest(self.identity())
+
+
+def preset_names() -> list[str]:
+    """Names of the training presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_settings(name_or_path: str | Path) -> RunSettings:
+    """RunSettings from a preset's name (`mini`, `iscene`) or the path of a YAML file.
+
+    Raises
+    ------
+    SpecError
+        If there is no such preset or file, or a field is unknown, of a wrong type or out of range.
+    """
+    preset = PRESETS / f"{name_or_path}.yaml"
+    path = preset if Path(name_or_path).name == str(name_or_path) and preset.is_file() else Path(name_or_path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        known = ", ".join(preset_names())
+        raise SpecError(f"no preset or settings file called {name_or_path}: presets are {known}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    return parse_settings(data, where=str(name_or_path))
+
+
+def parse_settings(data: object, *, where: str) -> RunSettings:
+    """Validate plain data (as read from YAML or JSON) as RunSettings.
+
+    Raises
+    ------
+    SpecError
+        With one line that names `where`, the field and what is wrong with it.
+    """
+    settings = _record(RunSettings, data, (), where)
+    assert isinstance(settings, RunSettings)
+    return settings
+
+
+def with_overrides(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
+    """The same settings with single fields replaced, each written `section.field=value` (the value is YAML).
+
+    Raises
+    ------
+    SpecError
+        If an override is malformed, names no field, or its value is refused.
+    """
+    data = settings.to_dict()
+    for override in overrides:
+        dotted, sign, text = override.partition("=")
+        if not sign:
+            raise SpecError(f"--set {override}: write it as field=value, e.g. optimiser.lr=0.001")
+        *sections, last = dotted.strip().split(".")
+        node: Any = data
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
+            raise SpecError(f"--set {override}: there is no setting called {dotted.strip()}")
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"--set {override}: the value is not readable as YAML") from error
+    return parse_settings(data, where="--set")
+
+
+_EXPONENT = re.compile(r"[+-]?[0-9]{1,15}e[+-]?[0-9]{1,2}", re.IGNORECASE)
+
+
+class _FieldError(ValueError):
+    """A value that a settings record refuses; the message begins with the field's name."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise _FieldError(message)
+
+
+def _record(cls: type, data: object, at: tuple[str, ...], where: str) -> object:
+    if not isinstance(data, dict):
+        place = f"{'.'.join(at)}: " if at else ""
+        raise SpecError(f"{where}: {place}expected a mapping of settings, not {_kind(data)}")
+    hints = get_type_hints(cls)
+    known = {item.name: item for item in dataclasses.fields(cls)}
+    for name in data:
+        if name not in known:
+            raise SpecError(f"{where}: {'.'.join((*at, str(name)))}: unknown setting; known are {', '.join(known)}")
+    for name, item in known.items():
+        needed = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if needed and name not in data:
+            raise SpecError(f"{where}: {'.'.join((*at, name))}: missing")
+    values = {name: _value(hints[name], value, (*at, name), where) for name, value in data.items()}
+    try:
+        return cls(**values)
+    except _FieldError as error:
+        raise SpecError(f"{where}: {'.'.join((*at, str(error)))}") from error
+
+
+def _value(hint: Any, value: object, at: tuple[str, ...], where: str) -> object:
+    """`value` as type `hint`: a settings record, Literal, tuple or scalar."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _record(hint, value, at, where)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value in arguments and isinstance(value, str):
+            return value
+        wanted = "one of " + ", ".join(str(argument) for argument in arguments)
+    elif origin is tuple and isinstance(value, list | tuple):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_value(kind, part, at, where) for kind, part in zip(kinds, value))
+        wanted = f"a list of {len(kinds)}"
+    elif origin is tuple:
+        wanted = "a list"
+    elif hint is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)  # YAML 1.1 reads 1e-3, without a point, as text
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    elif hint in (int, bool, str) and type(value) is hint:
+        return value
+    else:
+        wanted = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}[hint]
+    raise SpecError(f"{where}: {'.'.join(at)}: expected {wanted}, not {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    return repr(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
