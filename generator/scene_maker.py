@@ -80,7 +80,7 @@ class SceneMaker:
             If the renderer died or hung (`transient`: the same recipe may be tried again), or is not installed.
         """
         try:
-            placed = [self._place(instance.uid, instance.pose) for instance in recipe.instances]
+            placed = [self.place(self._mesh(item.uid), np.asarray(item.pose)) for item in recipe.instances]
         except AssetError as error:
             raise SceneFailedError(error.reason, "load", str(error)) from error
         rays = RayScene(placed)
@@ -97,9 +97,10 @@ class SceneMaker:
         record = self._records[uid]
         return load_asset_mesh(verified_path(record), up_axis=record.up_axis)
 
-    def _place(self, uid: str, pose: tuple[tuple[float, ...], ...]) -> AssetMesh:
-        mesh = self._mesh(uid)
-        return replace(mesh, vertices=apply_transform(np.asarray(pose), mesh.vertices))
+    @staticmethod
+    def place(mesh: AssetMesh, pose: np.ndarray) -> AssetMesh:
+        """The mesh in the world: `pose` (4, 4) takes the asset frame to world metres."""
+        return replace(mesh, vertices=apply_transform(pose, mesh.vertices))
 
     def _pictures(
         self, recipe: SceneRecipe, rays: RayScene, views: list[VisibleView]
