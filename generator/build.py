@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -338,9 +340,12 @@ def _ray(address: str | None, workers: int | None, threads: int) -> Iterator[Any
             options["num_cpus"] = workers * threads
     else:
         options["address"] = address
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with explain_os_errors("Ray's session folder"):
             ray.init(**options)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts a handler of its own there
     except (ConnectionError, ValueError) as error:
         raise RandsceneError(f"cannot reach Ray{f' at {address}' if address else ''}: {error}") from error
     try:

@@ -98,6 +98,26 @@ def test_killed_builds_end_in_the_same_bytes(undisturbed, lock_path, tmp_path):
     assert promised_bytes(root) == promised_bytes(undisturbed)
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_build_within_seconds_and_it_goes_on_from_there(number, undisturbed, lock_path, tmp_path):
+    root = tmp_path / "dataset"
+    sets = [word for assignment in FAST for word in ("--set", assignment)]
+    command = [sys.executable, "-m", "randscene.cli.main", "generate", "demo"]
+    command += ["--assets", str(lock_path), "--out", str(root), "--workers", "2", *sets]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_for_scenes(process, root, 1)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal sends it to the whole group
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output.decode()
+    assert b"stopped: " in output and b"Traceback" not in output
+    generate(SPEC, lock_path, root, workers=2)
+    assert promised_bytes(root) == promised_bytes(undisturbed)
+
+
 def kill_build_at(root: Path, lock_path: Path, overrides: list[str], *, scenes: int, delay: float) -> None:
     """Start a build in a process group of its own and SIGKILL all of it soon after `scenes` scenes came to be."""
     process = subprocess.Popen(
@@ -106,14 +126,19 @@ def kill_build_at(root: Path, lock_path: Path, overrides: list[str], *, scenes: 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    wait_for_scenes(process, root, scenes)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for_scenes(process: subprocess.Popen[bytes], root: Path, scenes: int) -> None:
+    """Return once `scenes` scenes or shards came to be, or the process ended."""
     seen: set[str] = set()
     until = time.monotonic() + 120
     while len(seen) < scenes and process.poll() is None and time.monotonic() < until:
         seen |= {path.name for path in root.glob("work/*.tar")} | {path.name for path in root.glob("shards/*.json")}
         time.sleep(0.01)
-    time.sleep(delay)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.mark.ray
