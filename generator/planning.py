@@ -63,8 +63,8 @@ class PlanContext:
         fraction = spec.assets.held_out_fraction
         context = cls(
             spec=spec,
-            shared=_pool(record for record in usable if not is_held_out(record.sha256, fraction)),
-            held_out=_pool(record for record in usable if is_held_out(record.sha256, fraction)),
+            shared=_pool(record for record in usable if not is_held_out(record.geometry, fraction)),
+            held_out=_pool(record for record in usable if is_held_out(record.geometry, fraction)),
         )
         context._check()
         return context
@@ -174,9 +174,9 @@ def plan_scene(context: PlanContext, index: int, attempt: int = 0) -> SceneRecip
     )
 
 
-def is_held_out(sha256: str, fraction: float) -> bool:
-    """Whether a mesh belongs to the held-out share; a function of its contents, so copies of a mesh stay together."""
-    number = int.from_bytes(hashlib.sha256(b"held out:" + sha256.encode()).digest()[:8], "big")
+def is_held_out(geometry: str, fraction: float) -> bool:
+    """Whether a shape belongs to the held-out share; a function of `AssetRecord.geometry`, so copies stay together."""
+    number = int.from_bytes(hashlib.sha256(b"held out:" + geometry.encode()).digest()[:8], "big")
     return number < fraction * 2**64
 
 

@@ -23,6 +23,8 @@ class Support:
     """Point (x, y) where an object is put: the centroid when it lies well inside, else the most interior point."""
     polygon: tuple[tuple[float, float], ...]
     """Outer ring (x, y), counter-clockwise, first point not repeated."""
+    holes: tuple[tuple[tuple[float, float], ...], ...]
+    """Rings (x, y) inside the polygon on which nothing may stand: openings, and whatever rises above the plane."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,9 @@ class AssetRecord:
     locator: str
     """Path or URL of the file; a relative path is relative to the lock's folder."""
     sha256: str
+    geometry: str
+    """Hash of the triangles alone (see `geometry_hash.geometry_hash`): copies that differ in materials, names, units or
+    vertex order share it. Empty when the file could not be read."""
     licence: str
     """SPDX identifier, or `NOASSERTION` when none is known."""
     attribution: str

@@ -42,7 +42,7 @@ def perform(task: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `status` (`ok` or a typed reason), `message`, and when known `sha256`, `extents`, `bounds_min`, `n_faces`,
+        `status` (`ok` or a typed reason), `message`, and when known `sha256`, `geometry`, `extents`, `bounds_min`, `n_faces`,
         `has_texture`, `support`, `reused` (the file was there with the right bytes).
     """
     path = Path(task["path"])
@@ -78,12 +78,14 @@ def _make(path: Path, family: str, seed: int, *, replace: bool) -> bool:
 
 def _measure(path: Path, up_axis: str) -> dict[str, Any]:
     from randscene.manifests.asset_mesh import load_asset_mesh
+    from randscene.manifests.geometry_hash import geometry_hash
     from randscene.manifests.support_surface import find_support
 
     mesh = load_asset_mesh(path, up_axis="Z" if up_axis == "Z" else "Y")
     lower, upper = mesh.bounds
     support = find_support(mesh)
     return {
+        "geometry": geometry_hash(mesh),
         "extents": (upper - lower).tolist(),
         "bounds_min": lower.tolist(),
         "n_faces": len(mesh.faces),

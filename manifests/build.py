@@ -238,6 +238,7 @@ def _record(candidate: Candidate, answer: dict[str, Any]) -> AssetRecord:
         source=candidate.source,
         locator=str(candidate.path),
         sha256=facts.sha256,
+        geometry=facts.geometry,
         licence=candidate.licence,
         attribution=candidate.attribution,
         up_axis=candidate.up_axis,

@@ -22,6 +22,8 @@ class AssetFacts:
     """The line for people; empty when ok."""
     sha256: str
     """Empty if the file could not be read."""
+    geometry: str
+    """See `AssetRecord.geometry`; empty unless the status is `ok`."""
     extents: tuple[float, float, float]
     bounds_min: tuple[float, float, float]
     n_faces: int
@@ -74,6 +76,7 @@ def facts_from(answer: dict[str, Any]) -> AssetFacts:
         status=answer["status"],
         message=answer["message"],
         sha256=answer.get("sha256", ""),
+        geometry=answer.get("geometry", ""),
         extents=(x, y, z),
         bounds_min=(low_x, low_y, low_z),
         n_faces=answer.get("n_faces", 0),
@@ -89,4 +92,5 @@ def _support(data: dict[str, Any]) -> Support:
         clearance=data["clearance"],
         anchor=(data["anchor"][0], data["anchor"][1]),
         polygon=tuple((x, y) for x, y in data["polygon"]),
+        holes=tuple(tuple((x, y) for x, y in ring) for ring in data["holes"]),
     )

@@ -33,7 +33,7 @@ class SplitSpec(_Section):
 
 class AssetSpec(_Section):
     held_out_fraction: Fraction = 0.0
-    """Share of the assets, chosen by a hash of their sha256, that only `held_out_assets` splits may use."""
+    """Share of the assets, chosen by a hash of their geometry, that only `held_out_assets` splits may use."""
 
 
 class LayoutSpec(_Section):
@@ -52,7 +52,15 @@ class LayoutSpec(_Section):
     """Probability that a table, once drawn, carries an object."""
     stack_fill: PositiveRange = (0.4, 0.9)
     """Range of a stacked object's radius over the distance from the anchor to the polygon's edge."""
+    layers: int = Field(default=1, ge=1, le=2)
+    """Objects above a table: 1, or 2 for an object on an object where the lower one has a support surface itself."""
+    repeat_assets: bool = False
+    """Whether an asset may occur more than once in a scene."""
     pose: Literal["yaw", "so3"] = "yaw"
+    """Upright and turned about Z, or (`so3`) turned at random and standing on the lowest vertex. What carries an object
+    stays upright."""
+    max_region: Annotated[float, Field(gt=0)] | None = None
+    """Largest side of the square region, metres; None for no limit."""
     tries: int = Field(default=64, ge=1)
     """Candidate positions for an object before the region grows."""
     expansion: float = Field(default=1.1, gt=1)
@@ -106,6 +114,17 @@ class ShardSpec(_Section):
     depth: bool = False
 
 
+class VerifySpec(_Section):
+    """Tolerances of `randscene verify`, as shares of an object's largest extent. They decide no bytes of a dataset."""
+
+    penetration: Annotated[float, Field(gt=0)] = 1e-3
+    """How deep two meshes may pass into one another, over the smaller one's extent."""
+    contact: Annotated[float, Field(gt=0)] = 1e-3
+    """How far an object may float above, or be sunk into, what carries it."""
+    overhang: Annotated[float, Field(gt=0)] = 1e-6
+    """How far a stacked object's outline may leave the supporting polygon."""
+
+
 class DatasetSpec(_Section):
     """One dataset, as in `presets/*.yaml`."""
 
@@ -125,6 +144,7 @@ class DatasetSpec(_Section):
     frame: FrameSpec = FrameSpec()
     latents: LatentSpec = LatentSpec()
     shards: ShardSpec = ShardSpec()
+    verify: VerifySpec = VerifySpec()
 
     @model_validator(mode="after")
     def _splits_apart(self) -> Self:

@@ -79,6 +79,10 @@ def find_support(mesh: AssetMesh) -> Support | None:
         clearance=float(clearance * unit),
         anchor=(float(anchor[0] * unit + x), float(anchor[1] * unit + y)),
         polygon=tuple((float(px * unit + x), float(py * unit + y)) for px, py in ring),
+        holes=tuple(
+            tuple((float(px * unit + x), float(py * unit + y)) for px, py in np.asarray(hole.coords)[:-1])
+            for hole in region.interiors
+        ),
     )
 
 

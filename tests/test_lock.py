@@ -28,9 +28,11 @@ from randscene.manifests import (
 
 
 def record(uid: str = "a", **changes) -> AssetRecord:
-    support = Support(height=1.0, area=2.0, clearance=0.5, anchor=(0.1, 0.2), polygon=((0, 0), (1, 0), (0, 1)))
+    support = Support(
+        height=1.0, area=2.0, clearance=0.5, anchor=(0.1, 0.2), polygon=((0, 0), (1, 0), (0, 1)), holes=()
+    )
     values = {
-        "uid": uid, "source": "directory", "locator": f"/meshes/{uid}.glb", "sha256": "0" * 64, "licence": "CC0-1.0",
+        "uid": uid, "source": "directory", "locator": f"/meshes/{uid}.glb", "sha256": "0" * 64, "geometry": "1" * 32, "licence": "CC0-1.0",
         "attribution": "", "up_axis": "Y", "extents": (1.0, 2.0, 0.1), "bounds_min": (0.0, -1.0, 0.0), "n_faces": 12,
         "has_texture": False, "category": "", "support": support, "status": "ok",
     }  # fmt: skip
