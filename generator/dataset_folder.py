@@ -61,7 +61,8 @@ def versions(spec: DatasetSpec) -> dict[str, str]:
 def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: str | None) -> str:
     """Identity of a dataset: equal fingerprints promise equal bytes for equal scenes.
 
-    Scene counts, the preset's name, time-outs and tolerances are left out: a larger build of the same spec extends a smaller one.
+    Scene counts, the preset's name, time-outs and tolerances are left out: a larger build of the same spec extends a
+    smaller one.
     """
     content = spec.model_dump(mode="json")
     del content["name"], content["version"], content["verify"], content["render"]["view_timeout_s"]

@@ -1,19 +1,21 @@
-"""An asset standing upright somewhere: its pose, and what is known of its place from its bounding box alone."""
+"""An asset standing somewhere: its pose, and what is known of its place from its bounding box alone."""
 
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from randscene.generator.posture import Posture
 from randscene.generator.recipe import DECIMALS, Instance, Vector3
 from randscene.manifests.asset_record import AssetRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacedAsset:
-    """An asset turned about Z, with its bounding box centred over a point and standing on a plane."""
+    """An asset in some posture, turned about Z, its box centred over a point and its lowest vertex on a plane."""
 
     asset: AssetRecord
+    posture: Posture
     scale: float
     """Uniform factor from the asset's own units to metres."""
     turn: tuple[float, float]
@@ -26,7 +28,7 @@ class PlacedAsset:
     """Id (1-based) of the instance that carries it, or None for the ground."""
 
     def turned(self, x: float, y: float) -> tuple[float, float]:
-        """A horizontal vector (metres) of the asset's frame, in the world."""
+        """A horizontal vector (metres) of the posture's frame, in the world."""
         cosine, sine = self.turn
         return cosine * x - sine * y, sine * x + cosine * y
 
@@ -36,7 +38,7 @@ class PlacedAsset:
 
     def corners(self) -> list[Vector3]:
         """The eight corners of the turned bounding box, metres, world."""
-        width, depth, height = (self.scale * extent for extent in self.asset.extents)
+        width, depth, height = (self.scale * extent for extent in self.posture.extents)
         flat = [self.turned(x * width / 2, y * depth / 2) for x, y in itertools.product((-1, 1), (-1, 1))]
         return [
             (self.centre[0] + x, self.centre[1] + y, self.base + z)
@@ -45,21 +47,27 @@ class PlacedAsset:
 
     def instance(self) -> Instance:
         """The recipe's entry: asset frame to world."""
-        (left, front, bottom), (width, depth, _) = self.asset.bounds_min, self.asset.extents
+        (left, front, bottom), (width, depth, _) = self.posture.bounds_min, self.posture.extents
+        rows = self.posture.rotation
         # An asset's own unit may be a millimetre or a mile, so what multiplies it keeps digits rather than decimals.
         cosine, sine = (_significant(self.scale * value) for value in self.turn)
         scale = _significant(self.scale)
         x, y = left + width / 2, front + depth / 2
+        linear = (
+            [_significant(cosine * a - sine * b) for a, b in zip(rows[0], rows[1])],
+            [_significant(sine * a + cosine * b) for a, b in zip(rows[0], rows[1])],
+            [_significant(scale * c) for c in rows[2]],
+        )
+        shift = (
+            _length(self.centre[0] - (cosine * x - sine * y)),
+            _length(self.centre[1] - (sine * x + cosine * y)),
+            _length(self.base - scale * bottom),
+        )
         return Instance(
             uid=self.asset.uid,
             sha256=self.asset.sha256,
             scale=scale,
-            pose=(
-                (cosine, 0.0 - sine, 0.0, _length(self.centre[0] - (cosine * x - sine * y))),
-                (sine, cosine, 0.0, _length(self.centre[1] - (sine * x + cosine * y))),
-                (0.0, 0.0, scale, _length(self.base - scale * bottom)),
-                (0.0, 0.0, 0.0, 1.0),
-            ),
+            pose=(*((a, b, c, t) for (a, b, c), t in zip(linear, shift)), (0.0, 0.0, 0.0, 1.0)),
             support_parent=self.parent,
         )
 

@@ -37,6 +37,7 @@ def poisson_disk(
     tries: int = 64,
     expansion: float = 1.1,
     max_expansions: int = 64,
+    max_region: float | None = None,
 ) -> DiscLayout:
     """Place discs at random so that any two keep `r_i + r_j + gap` between their centres (I-Scene, section 3.2).
 
@@ -56,6 +57,8 @@ def poisson_disk(
         The first `leading` discs are placed before all others (a table), in their own order.
     tries, expansion, max_expansions
         Candidates a disc before an expansion; factor of an expansion; how many there may be.
+    max_region : float, optional
+        Largest side of the region, metres.
 
     Returns
     -------
@@ -65,14 +68,20 @@ def poisson_disk(
     Raises
     ------
     PlanError
-        If `max_expansions` did not make room.
+        If neither `max_expansions` nor a region of `max_region` made room.
     ValueError
         If a radius is not positive or the gap is negative.
     """
     if not radii or min(radii) <= 0 or gap < 0:
         raise ValueError("poisson_disk needs at least one disc, positive radii and a gap that is not negative")
     by_size = sorted(range(leading, len(radii)), key=lambda index: -radii[index])
-    region = _first_region(radii, gap)
+    limit = math.inf if max_region is None else max_region
+    if 2 * max(radii) > limit:
+        raise PlanError(
+            f"an object {2 * max(radii):.3g} m across is wider than the region may be ({limit:g} m): "
+            "raise layout.max_region, or lower layout.scale or layout.table_scale"
+        )
+    region = min(_first_region(radii, gap), limit)
     grid = _Grid(radii, gap)
     drawn = expansions = 0
     for index in [*range(leading), *by_size]:
@@ -90,13 +99,14 @@ def poisson_disk(
                     placed = True
                     break
             else:
-                if expansions == max_expansions:
+                if expansions == max_expansions or region >= limit:
                     raise PlanError(
-                        f"no room for {len(radii)} objects after {max_expansions} expansions of the region: "
-                        "raise layout.max_expansions or layout.tries, or lower layout.gap"
+                        f"no room for {len(radii)} objects within {region:.3g} m after {expansions} expansions of it: "
+                        "raise layout.max_region, layout.max_expansions or layout.tries, or lower layout.gap, "
+                        "layout.scale or layout.objects"
                     )
                 expansions += 1
-                region *= expansion
+                region = min(region * expansion, limit)
     centres = np.array([grid.centres[index] for index in range(len(radii))], np.float64)
     return DiscLayout(centres=centres, region=region, expansions=expansions, tries=drawn)
 

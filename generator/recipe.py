@@ -7,7 +7,7 @@ from typing import Any
 from randscene import canonical_json
 from randscene.errors import DatasetError
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 DECIMALS = 9
 """Lengths in a recipe are rounded to 1e-9 m."""
