@@ -12,7 +12,8 @@ from typing import Any
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        # One level at a time: the encoder comes back for what is inside, and `asdict` would copy every number.
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if hasattr(value, "tolist"):  # NumPy arrays and scalars
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")

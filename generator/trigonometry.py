@@ -29,23 +29,41 @@ def cos_sin(turns: Angle) -> tuple[Angle, Angle]:
     tuple
         (cosine, sine), of the kind and shape of the input; float64. Quarter turns are exact.
     """
-    values = np.asarray(turns, np.float64)
-    quarters = np.rint(values * 4)
-    x = (values - quarters / 4) * (2 * math.pi)
-    square = x * x
-    sine, cosine = np.zeros_like(x), np.zeros_like(x)
-    for coefficient in _SINE:
-        sine = sine * square + coefficient
-    for coefficient in _COSINE:
-        cosine = cosine * square + coefficient
-    sine = sine * x
+    if not isinstance(turns, np.ndarray):
+        return _cos_sin_of_one(float(turns))
+    quarters = np.rint(turns * 4)
+    x = (turns - quarters / 4) * (2 * math.pi)
+    cosine, sine = _near_zero(x)
     quadrant = np.mod(quarters, 4)
     swap, negative = np.mod(quadrant, 2) == 1, (quadrant == 1) | (quadrant == 2)
     turned_cosine = np.where(swap, sine, cosine) * np.where(negative, -1.0, 1.0)
     turned_sine = np.where(swap, cosine, sine) * np.where(quadrant >= 2, -1.0, 1.0)
-    if isinstance(turns, np.ndarray):
-        return turned_cosine + 0.0, turned_sine + 0.0
-    return float(turned_cosine) + 0.0, float(turned_sine) + 0.0
+    return turned_cosine + 0.0, turned_sine + 0.0
+
+
+def _cos_sin_of_one(turns: float) -> tuple[float, float]:
+    """The same for a plain number: the same operations, without the cost of arrays."""
+    quarters = round(turns * 4)
+    cosine, sine = _near_zero((turns - quarters / 4) * (2 * math.pi))
+    quadrant = quarters % 4
+    if quadrant % 2:
+        cosine, sine = sine, cosine
+    if quadrant in (1, 2):
+        cosine = -cosine
+    if quadrant >= 2:
+        sine = -sine
+    return cosine + 0.0, sine + 0.0
+
+
+def _near_zero(x: Angle) -> tuple[Angle, Angle]:
+    """Cosine and sine of angles in radians within an eighth of a turn."""
+    square = x * x
+    cosine = sine = square * 0.0
+    for coefficient in _SINE:
+        sine = sine * square + coefficient
+    for coefficient in _COSINE:
+        cosine = cosine * square + coefficient
+    return cosine, sine * x
 
 
 def tan_half(degrees: float) -> float:

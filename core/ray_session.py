@@ -1,0 +1,62 @@
+"""A connection to Ray: a running cluster, or one of our own for the time of the work."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from randscene.errors import RandsceneError
+from randscene.files import explain_os_errors
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any]:
+    """Connect to Ray; yields the `ray` module.
+
+    Parameters
+    ----------
+    address : str, optional
+        `host:port` or `ray://host:port` of a running cluster, or `auto` for the one on this machine. `local` or None
+        start one here that ends with the context. A connection that this process has already is used as it is.
+    cpus : int, optional
+        CPUs of a Ray that is started here; all of them by default.
+
+    Raises
+    ------
+    RandsceneError
+        If Ray is not installed, cannot be reached, or cannot write its session folder.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise RandsceneError("this needs Ray: pip install 'randscene[generate]'") from error
+
+    # Without this Ray rewrites the environment of tasks that ask for no GPU, a change that it announces at every start.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address in (None, "local"):
+        # Only paths and small records travel, so a small object store will do.
+        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 128 * 1024 * 1024}
+        if cpus is not None:
+            options["num_cpus"] = cpus
+    else:
+        options["address"] = address
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        with explain_os_errors("Ray's session folder"):
+            ray.init(**options)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts a handler of its own there
+    except (ConnectionError, ValueError) as error:
+        raise RandsceneError(f"cannot reach Ray{f' at {address}' if address else ''}: {error}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
