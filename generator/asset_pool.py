@@ -120,6 +120,7 @@ def _check_room(name: str, rules: LayoutSpec, pool: AssetPool, *, discs: int) ->
                 radii,
                 gap,
                 seeding.generator(trial, "room"),
+                density=rules.density,
                 tries=rules.tries,
                 expansion=rules.expansion,
                 max_expansions=rules.max_expansions,

@@ -75,6 +75,7 @@ def lay_out(
         gap,
         layout,
         leading=int(choice.with_table),
+        density=rules.density,
         tries=rules.tries,
         expansion=rules.expansion,
         max_expansions=rules.max_expansions,

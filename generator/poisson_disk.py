@@ -10,11 +10,6 @@ import numpy as np
 from randscene.errors import PlanError
 from randscene.generator.recipe import DECIMALS
 
-START_DENSITY = 0.45
-"""Share of the first region that the discs, each widened by half a gap, cover. Random placement of equal discs jams
-near 0.55; starting below it, most layouts need few expansions and none starts in a needlessly empty region."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscLayout:
     """Where the discs went, and what it took."""
@@ -34,6 +29,7 @@ def poisson_disk(
     rng: np.random.Generator,
     *,
     leading: int = 0,
+    density: float = 0.45,
     tries: int = 64,
     expansion: float = 1.1,
     max_expansions: int = 64,
@@ -55,6 +51,9 @@ def poisson_disk(
         Only its `random()` is used.
     leading : int
         The first `leading` discs are placed before all others (a table), in their own order.
+    density : float
+        Share of the first region that the discs, each widened by half a gap, cover. Random placement of equal discs
+        jams near 0.55; starting below it, most layouts need few expansions and none a needlessly empty region.
     tries, expansion, max_expansions
         Candidates a disc before an expansion; factor of an expansion; how many there may be.
     max_region : float, optional
@@ -81,7 +80,7 @@ def poisson_disk(
             f"an object {2 * max(radii):.3g} m across is wider than the region may be ({limit:g} m): "
             "raise layout.max_region, or lower layout.scale or layout.table_scale"
         )
-    region = min(_first_region(radii, gap), limit)
+    region = min(_first_region(radii, gap, density), limit)
     grid = _Grid(radii, gap)
     drawn = expansions = 0
     for index in [*range(leading), *by_size]:
@@ -111,9 +110,9 @@ def poisson_disk(
     return DiscLayout(centres=centres, region=region, expansions=expansions, tries=drawn)
 
 
-def _first_region(radii: Sequence[float], gap: float) -> float:
+def _first_region(radii: Sequence[float], gap: float, density: float) -> float:
     covered = math.pi * math.fsum((radius + gap / 2) ** 2 for radius in radii)
-    return max(math.sqrt(covered / START_DENSITY), 2 * max(radii))
+    return max(math.sqrt(covered / density), 2 * max(radii))
 
 
 class _Grid:

@@ -61,6 +61,8 @@ class LayoutSpec(_Section):
     stays upright."""
     max_region: Annotated[float, Field(gt=0)] | None = None
     """Largest side of the square region, metres; None for no limit."""
+    density: float = Field(default=0.45, gt=0, le=1)
+    """Share of the first region that the discs, each widened by half a gap, cover."""
     tries: int = Field(default=64, ge=1)
     """Candidate positions for an object before the region grows."""
     expansion: float = Field(default=1.1, gt=1)

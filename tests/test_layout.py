@@ -97,7 +97,8 @@ def test_turned_objects_stand_on_their_lowest_vertex_inside_their_disc(lock):
 
 def test_turned_layouts_have_the_same_bytes_on_another_machine_and_in_any_order(lock, lock_path):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_layout as t; from randscene.manifests import load_lock\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_layout as t; from randscene.manifests import load_lock\n"
         "spec, lock = t.make_spec(pose='so3'), load_lock(sys.argv[2])\n"
         "sys.stdout.write('\\n'.join(r.to_json() for r in t.plan(spec, lock, [5, 2])))"
     )
