@@ -40,7 +40,7 @@ class Conv3d(nn.Conv3d):
 
 
 def _onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available()
 
 
 class LayerNorm32(nn.LayerNorm):
