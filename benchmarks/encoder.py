@@ -48,8 +48,8 @@ def make_grids(assets: Path, scenes: int, views: int, out: Path) -> None:
     """The grids of planned scenes in their views' cubes: each scene's union, then its instances."""
     from randscene.generator.planning import PlanContext, plan_scene
     from randscene.generator.scene_maker import SceneMaker
-    from randscene.generator.view_centric import apply_transform, world_to_view
-    from randscene.generator.voxelize import voxelize_instances
+    from randscene.generator.view_centric import world_to_view
+    from randscene.generator.voxelize import SceneVoxelizer
     from randscene.manifests import load_asset_mesh, load_lock, load_spec, with_overrides
 
     lock = load_lock(assets)
@@ -66,11 +66,10 @@ def make_grids(assets: Path, scenes: int, views: int, out: Path) -> None:
             for item in recipe.instances
         ]
         vertices = np.concatenate([mesh.vertices for mesh in placed])
+        voxelizer = SceneVoxelizer([(mesh.vertices, mesh.faces) for mesh in placed])
         for camera in recipe.cameras:
             transform = world_to_view(np.asarray(camera.camera_to_world), np.asarray(recipe.look_at), vertices)
-            coords, offsets = voxelize_instances(
-                [(apply_transform(transform, mesh.vertices), mesh.faces) for mesh in placed]
-            )
+            coords, offsets = voxelizer.view(transform)
             parts.append(np.unique(coords, axis=0))
             parts += [coords[offsets[i] : offsets[i + 1]] for i in range(len(placed))]
     sizes = np.concatenate([[0], np.cumsum([len(part) for part in parts])])

@@ -21,9 +21,9 @@ import numpy as np
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.scene_maker import SceneMaker
-from randscene.generator.view_centric import apply_transform, world_to_view
+from randscene.generator.view_centric import world_to_view
 from randscene.generator.visibility import visible_views
-from randscene.generator.voxelize import voxelize_instances
+from randscene.generator.voxelize import SceneVoxelizer
 from randscene.manifests import build_lock, load_asset_mesh, load_lock, load_spec, with_overrides
 
 seconds: dict[str, float] = {}
@@ -69,7 +69,8 @@ def main() -> None:
         records = {record.uid: record for record in lock}
         views = grids = 0
         encoder = load_encoder("mini")
-        voxelize_instances([(np.eye(3) * 0.1, np.array([[0, 1, 2]], np.int32))])
+        SceneVoxelizer([(np.eye(3) * 0.1, np.array([[0, 1, 2]], np.int32))]).view(np.eye(4))
+        world_to_view(np.eye(4), np.ones(3), np.eye(3))
         latents = 0
         for recipe in recipes:
             meshes = [load_asset_mesh(records[item.uid].locator) for item in recipe.instances]
@@ -82,13 +83,11 @@ def main() -> None:
                 for view in kept:
                     rays.shade(recipe.cameras[view.view], recipe.resolution, recipe.lights, recipe.background)
             with timed("view-centric voxels"):
+                vertices = np.concatenate([mesh.vertices for mesh in placed])
+                voxelizer = SceneVoxelizer([(mesh.vertices, mesh.faces) for mesh in placed])
                 for view in kept:
                     camera = np.asarray(recipe.cameras[view.view].camera_to_world)
-                    vertices = np.concatenate([mesh.vertices for mesh in placed])
-                    transform = world_to_view(camera, np.asarray(recipe.look_at), vertices)
-                    coords, offsets = voxelize_instances(
-                        [(apply_transform(transform, mesh.vertices), mesh.faces) for mesh in placed]
-                    )
+                    coords, offsets = voxelizer.view(world_to_view(camera, np.asarray(recipe.look_at), vertices))
                     grids += len(placed)
             with timed("latents, mini encoder"):
                 encode_voxels(encoder, [coords[offsets[i] : offsets[i + 1]] for i in range(len(placed))])

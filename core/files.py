@@ -16,6 +16,7 @@ _WHY = {
     errno.EROFS: "the disk is read-only; choose a folder that can be written",
     errno.EACCES: "permission denied; choose a folder that you can write to",
     errno.EPERM: "permission denied; choose a folder that you can write to",
+    errno.EEXIST: "a part of the path is a file, not a folder; choose another path",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
 }
 

@@ -17,7 +17,7 @@ from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import SceneRecipe
 from randscene.generator.view_centric import apply_transform, world_to_view
 from randscene.generator.visibility import VisibleView, visible_views
-from randscene.generator.voxelize import voxelize_instances
+from randscene.generator.voxelize import SceneVoxelizer
 from randscene.manifests import AssetMesh, AssetRecord, DatasetSpec, load_asset_mesh, verified_path
 from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample
 
@@ -88,7 +88,11 @@ class SceneMaker:
         if not views:
             raise SceneFailedError("no_valid_view", "visibility", f"scene {recipe.scene}: no view shows every instance")
         geometry = [(mesh.vertices, mesh.faces) for mesh in placed]
-        samples = [self._sample(recipe, view, rgb, geometry) for view, rgb in self._pictures(recipe, rays, views)]
+        vertices = np.concatenate([mesh.vertices for mesh in placed])
+        voxelizer = SceneVoxelizer(geometry)
+        samples = [
+            self._sample(recipe, view, rgb, vertices, voxelizer) for view, rgb in self._pictures(recipe, rays, views)
+        ]
         if self._spec.latents.encoder is not None:
             samples = [self._with_latents(sample) for sample in samples]
         return MadeScene(samples=samples, instances=geometry)
@@ -150,11 +154,15 @@ class SceneMaker:
         return self._blender
 
     def _sample(
-        self, recipe: SceneRecipe, view: VisibleView, rgb: np.ndarray, geometry: list[tuple[np.ndarray, np.ndarray]]
+        self,
+        recipe: SceneRecipe,
+        view: VisibleView,
+        rgb: np.ndarray,
+        vertices: np.ndarray,
+        voxelizer: SceneVoxelizer,
     ) -> ViewSample:
         camera = recipe.cameras[view.view]
         frame = self._spec.frame
-        vertices = np.concatenate([vertices for vertices, _ in geometry])
         transform = world_to_view(
             np.asarray(camera.camera_to_world),
             np.asarray(recipe.look_at),
@@ -162,9 +170,7 @@ class SceneMaker:
             frame=frame.name,
             azimuth_offset_deg=frame.azimuth_offset_deg,
         )
-        coords, offsets = voxelize_instances(
-            [(apply_transform(transform, vertices), faces) for vertices, faces in geometry]
-        )
+        coords, offsets = voxelizer.view(transform)
         depth, depth_code = _encode_depth(view.depth) if self._spec.shards.depth else (None, None)
         instances = [
             {

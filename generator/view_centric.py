@@ -1,10 +1,13 @@
 """The view-centric frame: the scene turned so that the camera looks along +Y, scaled into the unit cube."""
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from randscene.errors import AssetError, RandsceneError
+from randscene.generator.compiled import compiled
 from randscene.generator.trigonometry import cos_sin
 
 FRAMES = ("yaw", "full", "canonical")
@@ -51,19 +54,18 @@ def world_to_view(
         If the frame is unknown or the camera stands on the look-at point.
     """
     camera, target = np.asarray(camera_to_world, np.float64), np.asarray(look_at, np.float64)
-    points = np.asarray(vertices, np.float64).reshape(-1, 3)
+    points = np.ascontiguousarray(vertices, np.float64).reshape(-1, 3)
     if not len(points):
         raise AssetError("empty", "the scene has no vertices, so it has no view-centric frame")
-    if not np.isfinite(points).all():
-        raise AssetError("non_finite", "the scene has vertices that are not finite; drop the asset")
     if not (np.isfinite(camera).all() and np.isfinite(target).all()):
         raise RandsceneError("the camera or its look-at point is not finite")
     transform = _affine(_rotation(camera, target, frame))
     if azimuth_offset_deg:
         turn = _about_z(*cos_sin(azimuth_offset_deg / 360))
         transform[:3, :3] = apply_transform(_affine(turn), transform[:3, :3].T).T
-    rotated = apply_transform(transform, points)
-    low, high = rotated.min(axis=0), rotated.max(axis=0)
+    low, high = _compiled()(points, transform)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise AssetError("non_finite", "the scene has vertices that are not finite; drop the asset")
     side = float((high - low).max())
     if side <= 0:
         raise AssetError("degenerate", "all vertices of the scene are the same point, so it has no scale")
@@ -91,6 +93,26 @@ def apply_transform(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     x, y, z = np.asarray(points, np.float64).reshape(-1, 3).T
     # Written out: a BLAS product may differ in its last bit from one kind of processor to the next.
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]], axis=1)
+
+
+@functools.cache
+def _compiled() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    return compiled(_bounds)
+
+
+def _bounds(points: np.ndarray, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner, (3,) each, of points (V, 3) mapped by a (4, 4) affine; not finite if a point is not."""
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for v in range(len(points)):
+        for axis in range(3):
+            # In the order of `apply_transform`: the same bits.
+            value = transform[axis, 0] * points[v, 0] + transform[axis, 1] * points[v, 1]
+            value = value + transform[axis, 2] * points[v, 2] + transform[axis, 3]
+            if not np.isfinite(value):
+                low[axis] = high[axis] = value
+                return low, high
+            low[axis], high[axis] = min(low[axis], value), max(high[axis], value)
+    return low, high
 
 
 def _rotation(camera: np.ndarray, look_at: np.ndarray, frame: str) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""Surface voxels of a mesh in the unit cube: an exact triangle/box overlap test, compiled."""
+"""Surface voxels of meshes in the unit cube: an exact triangle/box overlap test, compiled.
+
+A scene is voxelised once for every view, turned and scaled anew each time. What its views share is settled once, in
+`SceneVoxelizer`: checks, memory layout, scratch space. Per view there is one pass over the vertices, which finds each
+one's voxel, and one over the triangles. At this resolution most triangles lie in a single voxel or in a straight row of
+them, and are done there; only the others are tested against the boxes around them.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from randscene.errors import AssetError
+from randscene.generator.compiled import compiled
 
-ROUNDING = 1e-6
-"""Vertices are clamped to +-(0.5 - ROUNDING): for those that normalisation left a rounding error outside the cube."""
+BOUND = 0.5 - 1e-6
+"""Vertices are clamped to +-BOUND: for those that normalisation left a rounding error outside the cube."""
 
 
 def voxelize(vertices: np.ndarray, faces: np.ndarray, resolution: int = 64) -> np.ndarray:
@@ -41,83 +48,128 @@ def voxelize(vertices: np.ndarray, faces: np.ndarray, resolution: int = 64) -> n
     ValueError
         If the resolution is not between 1 and 256.
     """
-    if not 1 <= resolution <= 256:
-        raise ValueError(f"voxelize: the resolution must lie between 1 and 256, not {resolution}")
-    points = np.ascontiguousarray(vertices, np.float64).reshape(-1, 3)
-    corners = np.ascontiguousarray(faces, np.int64).reshape(-1, 3)
-    if not np.isfinite(points).all():
-        raise AssetError("non_finite", "a mesh has vertices that are not finite; drop the asset")
-    if len(corners) and not 0 <= corners.min() <= corners.max() < len(points):
-        raise AssetError("bad_index", "a mesh has faces that name vertices it does not have; drop the asset")
-    occupied = np.zeros((resolution, resolution, resolution), np.bool_)
-    _compiled()(np.clip(points, ROUNDING - 0.5, 0.5 - ROUNDING), corners, occupied)
-    index = np.flatnonzero(occupied)
-    coords = np.empty((len(index), 3), np.uint8)
-    rest, coords[:, 2] = np.divmod(index, resolution)
-    coords[:, 0], coords[:, 1] = np.divmod(rest, resolution)
-    return coords
+    return SceneVoxelizer([(vertices, faces)], resolution).view(np.eye(4))[0]
 
 
-def voxelize_instances(
-    meshes: Sequence[tuple[np.ndarray, np.ndarray]], resolution: int = 64
-) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels of each instance of a scene, one after the other.
+class SceneVoxelizer:
+    """Voxels of each instance of a scene, for any number of views.
 
     Parameters
     ----------
     meshes : sequence of (vertices, faces)
-        N meshes as `voxelize` takes them, all in the scene's view-centric cube.
+        N meshes as `voxelize` takes them, but in any one frame that `view` maps to the cube, such as the world.
     resolution : int
 
-    Returns
-    -------
-    coords : numpy.ndarray
-        (V, 3) uint8.
-    offsets : numpy.ndarray
-        (N + 1,) int32; instance i (1-based) has `coords[offsets[i - 1]:offsets[i]]`.
+    Raises
+    ------
+    AssetError, ValueError
+        As `voxelize`.
     """
-    parts = [voxelize(vertices, faces, resolution) for vertices, faces in meshes]
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int32)
-    return np.concatenate([np.empty((0, 3), np.uint8), *parts]), offsets
+
+    def __init__(self, meshes: Sequence[tuple[np.ndarray, np.ndarray]], resolution: int = 64) -> None:
+        if not 1 <= resolution <= 256:
+            raise ValueError(f"voxelize: the resolution must lie between 1 and 256, not {resolution}")
+        self._meshes = [_checked(vertices, faces) for vertices, faces in meshes]
+        most = max((len(points) for points, _ in self._meshes), default=0)
+        self._points = np.empty((most, 3), np.float64)
+        self._cells = np.empty(most, np.int32)
+        self._occupied = np.zeros((resolution, resolution, resolution), np.bool_)
+
+    def view(self, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels of all instances in one view.
+
+        Parameters
+        ----------
+        transform : numpy.ndarray
+            (4, 4) affine, from the meshes' frame to the cube: a view's `world_to_view`.
+
+        Returns
+        -------
+        coords : numpy.ndarray
+            (V, 3) uint8, each instance's sorted lexicographically.
+        offsets : numpy.ndarray
+            (N + 1,) int32; instance i (1-based) has `coords[offsets[i - 1]:offsets[i]]`.
+        """
+        matrix = np.ascontiguousarray(transform, np.float64)
+        mark, collect = _compiled()
+        parts = [np.empty((0, 3), np.uint8)]
+        for points, faces in self._meshes:
+            touched = mark(points, faces, matrix, self._points, self._cells, self._occupied)
+            parts.append(collect(self._occupied, *touched))
+        offsets = np.cumsum([len(part) for part in parts]).astype(np.int32)
+        return np.concatenate(parts), offsets
+
+
+def _checked(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    points = np.ascontiguousarray(vertices, np.float64).reshape(-1, 3)
+    corners = np.asarray(faces).reshape(-1, 3)
+    if not np.isfinite(points).all():
+        raise AssetError("non_finite", "a mesh has vertices that are not finite; drop the asset")
+    if len(corners) and not 0 <= corners.min() <= corners.max() < len(points):
+        raise AssetError("bad_index", "a mesh has faces that name vertices it does not have; drop the asset")
+    return points, np.ascontiguousarray(corners, np.int32)
 
 
 @functools.cache
-def _compiled() -> Callable[[np.ndarray, np.ndarray, np.ndarray], None]:
-    # Imported at first use: it takes a while, and a reader of datasets never needs it.
-    import numba
-
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(_mark)
-    except RuntimeError:
-        # Numba finds no folder for its cache (a read-only installation without a home): compile in every process.
-        return numba.njit(**options)(_mark)
+def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return compiled(_mark), compiled(_collect)
 
 
-def _mark(vertices: np.ndarray, faces: np.ndarray, occupied: np.ndarray) -> None:
-    """Mark every voxel that a triangle overlaps: separating axes of a triangle and a box, both closed.
+def _mark(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    matrix: np.ndarray,
+    points: np.ndarray,
+    cells: np.ndarray,
+    occupied: np.ndarray,
+) -> tuple[int, int]:
+    """Mark every voxel that a triangle overlaps; returns the first and last x of the marked voxels.
 
-    The box's own three axes are settled by the range of voxels looked at: from the voxel that holds the triangle's
-    least coordinate to the one that holds its greatest. That range is what gives a face between two layers to the
-    upper one. Left are the triangle's normal and the nine products of an axis with an edge.
+    A triangle whose corners lie in one voxel touches that one; if they lie in voxels of one straight row, it touches
+    all from the first to the last. Else every voxel in the range of its corners' voxels is tested by separating axes,
+    triangle and box both closed. The box's own three axes are settled by that range, which also gives a face between
+    two layers to the upper one; left are the triangle's normal and the nine products of an axis with an edge.
+
+    `points` and `cells` (three bytes of a number, x first) are scratch space; `occupied` must be empty.
     """
     resolution = occupied.shape[0]
     half = 0.5 / resolution
+    for v in range(len(vertices)):
+        cell = np.int32(0)
+        for axis in range(3):
+            # In this order, term by term: the same bits as `view_centric.apply_transform`.
+            value = matrix[axis, 0] * vertices[v, 0] + matrix[axis, 1] * vertices[v, 1]
+            value = value + matrix[axis, 2] * vertices[v, 2] + matrix[axis, 3]
+            value = min(max(value, -BOUND), BOUND)
+            points[v, axis] = value
+            # All are positive, so that cutting off the fraction is rounding down.
+            cell = (cell << 8) | np.int32(min(np.int32((value + 0.5) * resolution), resolution - 1))
+        cells[v] = cell
     a, b = np.empty((3, 3)), np.empty((10, 3))
     low, high = np.empty(10), np.empty(10)
-    first, last = np.empty(3, np.int64), np.empty(3, np.int64)
+    least, most = resolution, -1
     for face in range(len(faces)):
-        for corner in range(3):
-            for axis in range(3):
-                a[corner, axis] = vertices[faces[face, corner], axis]
-        for axis in range(3):
-            least = min(a[0, axis], a[1, axis], a[2, axis])
-            most = max(a[0, axis], a[1, axis], a[2, axis])
-            first[axis] = min(max(int(np.floor((least + 0.5) * resolution)), 0), resolution - 1)
-            last[axis] = min(max(int(np.floor((most + 0.5) * resolution)), 0), resolution - 1)
-        if first[0] == last[0] and first[1] == last[1] and first[2] == last[2]:
-            occupied[first[0], first[1], first[2]] = True
+        p, q, r = faces[face, 0], faces[face, 1], faces[face, 2]
+        c0, c1, c2 = cells[p], cells[q], cells[r]
+        if c0 == c1 and c0 == c2:
+            occupied[c0 >> 16, (c0 >> 8) & 255, c0 & 255] = True
+            least, most = min(least, c0 >> 16), max(most, c0 >> 16)
             continue
+        x0, y0, z0 = c0 >> 16, (c0 >> 8) & 255, c0 & 255
+        x1, y1, z1 = c1 >> 16, (c1 >> 8) & 255, c1 & 255
+        x2, y2, z2 = c2 >> 16, (c2 >> 8) & 255, c2 & 255
+        first_x, last_x = min(x0, x1, x2), max(x0, x1, x2)
+        first_y, last_y = min(y0, y1, y2), max(y0, y1, y2)
+        first_z, last_z = min(z0, z1, z2), max(z0, z1, z2)
+        least, most = min(least, first_x), max(most, last_x)
+        if int(first_x < last_x) + int(first_y < last_y) + int(first_z < last_z) <= 1:
+            for i in range(first_x, last_x + 1):
+                for j in range(first_y, last_y + 1):
+                    for k in range(first_z, last_z + 1):
+                        occupied[i, j, k] = True
+            continue
+        for axis in range(3):
+            a[0, axis], a[1, axis], a[2, axis] = points[p, axis], points[q, axis], points[r, axis]
         for corner in range(3):
             after = (corner + 1) % 3
             x, y, z = a[after, 0] - a[corner, 0], a[after, 1] - a[corner, 1], a[after, 2] - a[corner, 2]
@@ -125,8 +177,8 @@ def _mark(vertices: np.ndarray, faces: np.ndarray, occupied: np.ndarray) -> None
             b[3 * corner + 1, 0], b[3 * corner + 1, 1], b[3 * corner + 1, 2] = z, 0.0, -x
             b[3 * corner + 2, 0], b[3 * corner + 2, 1], b[3 * corner + 2, 2] = -y, x, 0.0
         for axis in range(3):
-            p, q = (axis + 1) % 3, (axis + 2) % 3
-            b[9, axis] = (a[1, p] - a[0, p]) * (a[2, q] - a[0, q]) - (a[1, q] - a[0, q]) * (a[2, p] - a[0, p])
+            u, w = (axis + 1) % 3, (axis + 2) % 3
+            b[9, axis] = (a[1, u] - a[0, u]) * (a[2, w] - a[0, w]) - (a[1, w] - a[0, w]) * (a[2, u] - a[0, u])
         for k in range(10):
             d0 = b[k, 0] * a[0, 0] + b[k, 1] * a[0, 1] + b[k, 2] * a[0, 2]
             d1 = b[k, 0] * a[1, 0] + b[k, 1] * a[1, 1] + b[k, 2] * a[1, 2]
@@ -135,11 +187,11 @@ def _mark(vertices: np.ndarray, faces: np.ndarray, occupied: np.ndarray) -> None
             # The interval of box centres whose projection overlaps the triangle's.
             low[k] = min(d0, d1, d2) - reach
             high[k] = max(d0, d1, d2) + reach
-        for i in range(first[0], last[0] + 1):
+        for i in range(first_x, last_x + 1):
             x = (i + 0.5) / resolution - 0.5
-            for j in range(first[1], last[1] + 1):
+            for j in range(first_y, last_y + 1):
                 y = (j + 0.5) / resolution - 0.5
-                for k in range(first[2], last[2] + 1):
+                for k in range(first_z, last_z + 1):
                     if occupied[i, j, k]:
                         continue
                     z = (k + 0.5) / resolution - 0.5
@@ -151,3 +203,22 @@ def _mark(vertices: np.ndarray, faces: np.ndarray, occupied: np.ndarray) -> None
                             break
                     if not apart:
                         occupied[i, j, k] = True
+    return least, most
+
+
+def _collect(occupied: np.ndarray, least: int, most: int) -> np.ndarray:
+    """(V, 3) uint8 of the marked voxels between two values of x, in order; unmarks them."""
+    count = 0
+    for i in range(least, most + 1):
+        count += np.count_nonzero(occupied[i])
+    coords = np.empty((count, 3), np.uint8)
+    at = 0
+    for i in range(least, most + 1):
+        for j in range(occupied.shape[1]):
+            row = occupied[i, j]
+            for k in range(occupied.shape[2]):
+                if row[k]:
+                    coords[at, 0], coords[at, 1], coords[at, 2] = i, j, k
+                    row[k] = False
+                    at += 1
+    return coords

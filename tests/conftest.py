@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def lock_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lock of 24 procedural assets, built once."""
+    """A lock of 40 procedural assets, built once."""
     from randscene.manifests import build_lock
 
     path = tmp_path_factory.mktemp("assets") / "assets.lock.jsonl"
-    build_lock("procedural", count=24, out=path, workers=1)
+    build_lock("procedural", count=40, out=path, workers=1)
     return path
 
 

@@ -155,7 +155,7 @@ def test_the_region_stays_within_its_bound(lock):
 @pytest.mark.parametrize(
     ("layout", "words"),
     [
-        ({"objects": [2, 25]}, "up to 25 different assets in a scene, and there are 24 assets"),
+        ({"objects": [2, 41]}, "up to 41 different assets in a scene, and there are 40 assets"),
         ({"max_region": 2.0, "gap": [3.0, 4.0]}, "even 7 objects of the least size"),
         ({"max_region": 0.3}, "more than layout.max_region"),
         ({"max_expansions": 0, "tries": 1, "objects": [20, 24]}, "cannot be laid out"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from randscene.errors import AssetError, RandsceneError
 from randscene.generator.cameras import Directions, look_at_matrices
 from randscene.generator.view_centric import apply_transform, world_to_view
+from randscene.generator.voxelize import SceneVoxelizer
 
 ANGLES = st.floats(-1.0, 1.0)
 FRAMES = ("yaw", "full", "canonical")
@@ -82,6 +83,36 @@ def test_turning_scene_and_camera_together_about_z_changes_nothing(seed, turns, 
     turned_look_at = apply_transform(world, look_at[None])[0]
     turned = world_to_view(world @ matrix, turned_look_at, turned_points, frame=frame)
     np.testing.assert_allclose(apply_transform(turned, turned_points), still, atol=1e-9)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    turns=ANGLES,
+    height=st.floats(-1.0, 1.0),
+    by=ANGLES,
+    shift=st.tuples(*[st.floats(-5, 5)] * 3),
+    scale=st.floats(0.1, 10),
+    frame=st.sampled_from(["yaw", "full"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_moving_a_scene_and_its_cameras_together_leaves_the_voxels_unchanged(
+    seed, turns, height, by, shift, scale, frame
+):
+    points, look_at = cloud(seed), np.array([0.1, -0.3, 0.2])
+    instances = [(points[:30], np.arange(30).reshape(-1, 3)), (points[30:], np.arange(30).reshape(-1, 3))]
+    matrix, world = camera(turns, height, tuple(look_at)), turn(by)
+    still = SceneVoxelizer(instances).view(world_to_view(matrix, look_at, points, frame=frame))
+    world[:3] *= scale  # the scene grows, and so does the camera's distance
+    world[:3, 3] = shift
+    moved = [(apply_transform(world, vertices), faces) for vertices, faces in instances]
+    camera_moved = world @ matrix
+    camera_moved[:3, :3] /= scale
+    transform = world_to_view(
+        camera_moved, apply_transform(world, look_at[None])[0], apply_transform(world, points), frame=frame
+    )
+    coords, offsets = SceneVoxelizer(moved).view(transform)
+    np.testing.assert_array_equal(coords, still[0])
+    np.testing.assert_array_equal(offsets, still[1])
 
 
 @given(turns=ANGLES, height=st.floats(-0.99, 0.99))

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from randscene.errors import AssetError
 from randscene.generator import voxelize as module
-from randscene.generator.voxelize import voxelize, voxelize_instances
+from randscene.generator.view_centric import apply_transform
+from randscene.generator.voxelize import SceneVoxelizer, voxelize
+from randscene.manifests import load_asset_mesh
 
 DATA = Path(__file__).parent / "data" / "voxels.npz"
 MESHES = (
@@ -29,6 +31,8 @@ MESHES = (
     "torus",
 )
 TRIANGLE = np.array([[0, 1, 2]])
+ROOT = Path(__file__).parents[1]
+PLACED = {"torus": 0.2, "icosphere": -0.2, "soup_small": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +148,54 @@ def test_instances_are_stored_one_after_the_other(golden):
     names = ("torus", "capsule")
     meshes = [(golden[f"{name}.vertices"], golden[f"{name}.faces"]) for name in names]
     empty = (np.empty((0, 3)), np.empty((0, 3), int))
-    coords, offsets = voxelize_instances([meshes[0], empty, meshes[1]])
+    coords, offsets = SceneVoxelizer([meshes[0], empty, meshes[1]]).view(np.eye(4))
     assert coords.dtype == np.uint8 and offsets.dtype == np.int32
     assert offsets[0] == 0 and offsets[1] == offsets[2] and offsets[3] == len(coords)
     np.testing.assert_array_equal(coords[: offsets[1]], golden["torus.indices"])
     np.testing.assert_array_equal(coords[offsets[2] :], golden["capsule.indices"])
-    assert voxelize_instances([])[1].tolist() == [0]
+    assert SceneVoxelizer([]).view(np.eye(4))[1].tolist() == [0]
+
+
+def test_every_view_of_a_scene_is_as_if_it_were_the_only_one(golden):
+    meshes = [(golden[f"{name}.vertices"] * 0.4 + shift, golden[f"{name}.faces"]) for name, shift in PLACED.items()]
+    voxelizer = SceneVoxelizer(meshes)
+    rng = np.random.default_rng(4)
+    for _ in range(5):
+        transform = np.eye(4)
+        transform[:3] += rng.normal(0, 0.2, (3, 4))
+        coords, offsets = voxelizer.view(transform)
+        for i, (vertices, faces) in enumerate(meshes):
+            alone = voxelize(apply_transform(transform, vertices), faces)
+            np.testing.assert_array_equal(coords[offsets[i] : offsets[i + 1]], alone)
+
+
+@pytest.mark.shared
+def test_placements_of_real_meshes_give_open3d_s_voxels():
+    open3d = pytest.importorskip("open3d")
+    packs = ROOT.parent / "shared" / "assets"
+    files = sorted(packs.glob("dev/*.glb"))[::3] + sorted(packs.glob("large/*.glb"))[::8]
+    if not files:
+        pytest.skip("the packs of real meshes are not here")
+    rng = np.random.default_rng(8)
+    compared = 0
+    for path in files[:200]:
+        mesh = load_asset_mesh(path)
+        low, high = mesh.bounds
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        points = ((mesh.vertices - (low + high) / 2) / (high - low).max() * rng.uniform(0.1, 0.55)) @ turn.T
+        points = np.clip(points + rng.uniform(-0.2, 0.2, 3), -0.5 + 1e-6, 0.5 - 1e-6)
+        theirs = open3d.geometry.VoxelGrid.create_from_triangle_mesh_within_bounds(
+            open3d.geometry.TriangleMesh(
+                open3d.utility.Vector3dVector(points), open3d.utility.Vector3iVector(mesh.faces)
+            ),
+            voxel_size=1 / 64,
+            min_bound=(-0.5,) * 3,
+            max_bound=(0.5,) * 3,
+        )
+        expected = np.array(sorted(tuple(voxel.grid_index) for voxel in theirs.get_voxels()), np.uint8)
+        np.testing.assert_array_equal(voxelize(points, mesh.faces), expected, err_msg=path.name)
+        compared += 1
+    assert compared > 150
 
 
 def test_where_no_compiled_code_can_be_kept_it_is_compiled_anew(monkeypatch):
@@ -164,5 +210,7 @@ def test_where_no_compiled_code_can_be_kept_it_is_compiled_anew(monkeypatch):
 
     monkeypatch.setattr(numba, "njit", njit)
     grid = np.zeros((4, 4, 4), bool)
-    module._compiled.__wrapped__()(np.zeros((3, 3)), TRIANGLE, grid)
+    module._compiled.__wrapped__()[0](
+        np.zeros((3, 3)), TRIANGLE, np.eye(4), np.empty((3, 3)), np.empty(3, np.int32), grid
+    )
     assert grid.sum() == 1
