@@ -8,6 +8,8 @@ from typing import Any
 import bpy
 import numpy as np
 
+from randscene.blender_scripts.compat import enable_nodes
+from randscene.blender_scripts.gltf_flattening import import_flattened
 from randscene.errors import RenderError
 
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
@@ -41,8 +43,8 @@ class ImportedAsset:
 
 
 class AssetCache:
-    """Imported assets by file. An asset is its meshes alone: lights, cameras and motion of the file are dropped,
-    skins and morph targets stay in their rest shape."""
+    """Imported assets by file. An asset is its meshes alone, at rest: lights, cameras and motion of the file are
+    dropped (see `gltf_scene`)."""
 
     def __init__(self, bytes_kept: int = BYTES_KEPT) -> None:
         self._bytes_kept = bytes_kept
@@ -96,12 +98,14 @@ class AssetCache:
 def _import(path: str, suffix: str, up_axis: str) -> ImportedAsset:
     try:
         try:
-            _run_importer(path, suffix)
+            places = _run_importer(path, suffix)
+        except RenderError:
+            raise
         except Exception as error:
             # Importers raise whatever a broken file makes them stumble over.
             line = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise RenderError("import_failed", f"{path}: {line}") from error
-        parts = _collect_parts(suffix, up_axis)
+        parts = _collect_parts(places, suffix, up_axis)
         if not parts:
             raise RenderError("no_geometry", f"{path}: holds no faces")
         if not all(np.isfinite(part.vertices).all() and np.isfinite(part.matrix).all() for part in parts):
@@ -113,42 +117,82 @@ def _import(path: str, suffix: str, up_axis: str) -> ImportedAsset:
         _clear_import()
 
 
-def _run_importer(path: str, suffix: str) -> None:
+def _run_importer(path: str, suffix: str) -> dict[str, np.ndarray]:
+    """Import a file into the current scene; see `import_flattened` for the matrices of a glTF's objects."""
     if suffix in (".glb", ".gltf"):
-        outcome = bpy.ops.import_scene.gltf(filepath=path, merge_vertices=False, import_shading="NORMALS")
-    else:
-        importers = {".obj": bpy.ops.wm.obj_import, ".ply": bpy.ops.wm.ply_import, ".stl": bpy.ops.wm.stl_import}
-        # These axes mean: leave the coordinates as they are in the file.
-        outcome = importers[suffix](filepath=path, forward_axis="Y", up_axis="Z")
+        return import_flattened(path)
+    importers = {".obj": bpy.ops.wm.obj_import, ".ply": bpy.ops.wm.ply_import, ".stl": bpy.ops.wm.stl_import}
+    # These axes mean: leave the coordinates as they are in the file.
+    outcome = importers[suffix](filepath=path, forward_axis="Y", up_axis="Z")
     if "FINISHED" not in outcome:
         raise RuntimeError("the importer gave up")
+    return {}
 
 
-def _collect_parts(suffix: str, up_axis: str) -> tuple[AssetPart, ...]:
+def _collect_parts(places: dict[str, np.ndarray], suffix: str, up_axis: str) -> tuple[AssetPart, ...]:
     layer = bpy.context.view_layer
-    # A file's second and later scenes are imported too, but excluded from the view layer.
-    objects = sorted(layer.objects, key=lambda item: item.name)
-    for item in objects:
-        item.animation_data_clear()
-        if item.type == "MESH" and item.data.shape_keys is not None:
-            item.data.shape_keys.animation_data_clear()
-            for block in item.data.shape_keys.key_blocks:
-                block.value = 0.0
     layer.update()
-    # Blender's glTF importer turns Y-up into Z-up by itself, the others leave that to us.
+    # Blender's glTF importer turns the meshes' Y-up into Z-up by itself, the others leave that to us.
     turned = suffix in (".glb", ".gltf")
-    to_z_up = np.eye(4) if (up_axis == "Y") == turned else Y_UP_TO_Z_UP
-    if turned and up_axis == "Z":
-        to_z_up = np.linalg.inv(Y_UP_TO_Z_UP)
-    return tuple(
-        AssetPart(
-            mesh=item.data,
-            matrix=to_z_up @ np.array(item.matrix_world, dtype=np.float64),
-            vertices=_vertices(item.data),
-        )
-        for item in objects
-        if item.type == "MESH" and len(item.data.polygons)
-    )
+    to_z_up = Y_UP_TO_Z_UP if up_axis == "Y" else np.eye(4)
+    from_mesh = np.linalg.inv(Y_UP_TO_Z_UP) if turned else np.eye(4)
+    offsets: dict[str, np.ndarray] = {}
+    parts = []
+    for item in sorted(layer.objects, key=lambda item: item.name):
+        if item.type != "MESH" or not len(item.data.polygons):
+            continue
+        mesh = item.data
+        if mesh.name not in offsets:
+            offsets[mesh.name] = _bring_near(mesh)
+            _show_colors(mesh)
+            _drop_missing_pictures(mesh)
+        placed = places[item.name] if turned else np.array(item.matrix_world, dtype=np.float64)
+        matrix = to_z_up @ placed @ from_mesh @ offsets[mesh.name]
+        parts.append(AssetPart(mesh=mesh, matrix=matrix, vertices=_vertices(mesh)))
+    return tuple(parts)
+
+
+def _bring_near(mesh: Any) -> np.ndarray:
+    """Move a mesh that lies far from its origin to it; returns the (4, 4) matrix that undoes the move.
+
+    Far from the origin, the 32-bit products of coordinates and matrices would lose the shape. Only axes on which the
+    mesh lies farther off than it is large are moved: there the difference of two 32-bit numbers is exact.
+    """
+    vertices = _vertices(mesh)
+    lower, upper = vertices.min(axis=0), vertices.max(axis=0)
+    centre = (lower / 2 + upper / 2).astype(np.float32)
+    centre[np.abs(centre) < (upper - lower).max()] = 0.0
+    undo = np.eye(4)
+    if centre.any() and np.isfinite(centre).all():
+        mesh.vertices.foreach_set("co", (vertices - centre).ravel())
+        mesh.update()
+        undo[:3, 3] = centre
+    return undo
+
+
+def _show_colors(mesh: Any) -> None:
+    """Give a mesh without materials, but with vertex colours, a material that shows them (glTF meshes have one)."""
+    if len(mesh.materials) or not len(mesh.color_attributes):
+        return
+    material = bpy.data.materials.new("colors")
+    enable_nodes(material)
+    nodes = material.node_tree.nodes
+    source = nodes.new("ShaderNodeVertexColor")
+    source.layer_name = mesh.color_attributes[0].name
+    shader = next(node for node in nodes if node.type == "BSDF_PRINCIPLED")
+    material.node_tree.links.new(source.outputs["Color"], shader.inputs["Base Color"])
+    mesh.materials.append(material)
+
+
+def _drop_missing_pictures(mesh: Any) -> None:
+    """Cut off pictures that could not be loaded, which would show in magenta; inspection asks for base colours only."""
+    for material in mesh.materials:
+        if material is None or material.node_tree is None:
+            continue
+        nodes = material.node_tree.nodes
+        for node in [node for node in nodes if node.type == "TEX_IMAGE"]:
+            if node.image is None or not node.image.size[0]:
+                nodes.remove(node)
 
 
 def _vertices(mesh: Any) -> np.ndarray:

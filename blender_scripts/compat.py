@@ -15,10 +15,10 @@ def object_index_pass() -> str:
     return "Object Index" if bpy.app.version >= (5, 0, 0) else "IndexOB"
 
 
-def enable_nodes(world: Any) -> None:
-    """Give a world its node tree; from 5.0 on it always has one and the switch is deprecated."""
+def enable_nodes(owner: Any) -> None:
+    """Give a world or material its node tree; from 5.0 on it always has one and the switch is deprecated."""
     if bpy.app.version < (5, 0, 0):
-        world.use_nodes = True
+        owner.use_nodes = True
 
 
 def apply_settings(owner: Any, **settings: Any) -> None:

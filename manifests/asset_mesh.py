@@ -1,49 +1,34 @@
 """AssetMesh: the triangles and surfaces of one asset file, in the asset frame (Z up)."""
 
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from randscene.errors import AssetError
 from randscene.manifests.asset_record import UpAxis
-from randscene.manifests.gltf_header import (
-    COLOR,
-    UV,
-    base_texture,
-    check_header,
-    expose_attributes,
-    pack_gltf,
-    read_gltf,
-    resolve_inside,
-    simplify_materials,
-)
+from randscene.manifests.mesh_part import AlphaMode, MeshPart, Surface
+from randscene.manifests.texture import MAX_TEXTURE_PIXELS, TextureRules
 
-AlphaMode = Literal["OPAQUE", "MASK", "BLEND"]
+__all__ = ["AlphaMode", "AssetMesh", "Surface", "load_asset_mesh"]
+
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 """File types that can be loaded."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Surface:
-    """What a set of triangles is made of: glTF's metallic-roughness model without its detail maps."""
-
-    base_color: NDArray[np.float32]
-    """(4,) float32, linear RGBA factor in [0, 1]; multiplies the texture and the corner colours."""
-    texture: NDArray[np.uint8] | None
-    """(H, W, 4) uint8, sRGB colour and linear alpha, row 0 at v = 0 (top); None for a plain colour."""
-    metallic: float
-    """Factor times the mean of its texture."""
-    roughness: float
-    """Factor times the mean of its texture."""
-    emissive: NDArray[np.float32]
-    """(3,) float32, linear RGB; factor times the mean of its texture."""
-    alpha_mode: AlphaMode
-    alpha_cutoff: float
+CONVERTED_SUFFIXES = (".fbx",)
+"""File types that Blender first writes anew as `.glb`."""
+SOURCE_SUFFIXES = (*MESH_SUFFIXES, *CONVERTED_SUFFIXES)
+"""File types that a lock can be built from."""
+MAX_FACES = 5_000_000
+"""Most triangles of an asset."""
+THINNEST = 1e-6
+"""A mesh whose second largest extent is below this share of the largest, or its area below this share of the largest
+extent squared, is a line rather than a surface."""
+SIZES = (1e-9, 1e9)
+"""Range of the largest extent, in the file's units; 32-bit arithmetic of renderers fails far outside."""
+STEPS = 256
+"""Steps that the file's 32-bit coordinates must resolve along the largest extent."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +62,14 @@ class AssetMesh:
         return any(surface.texture is not None for surface in self.surfaces)
 
 
-def load_asset_mesh(path: str | Path, up_axis: UpAxis = "Y") -> AssetMesh:
+def load_asset_mesh(
+    path: str | Path,
+    up_axis: UpAxis = "Y",
+    *,
+    max_faces: int = MAX_FACES,
+    max_texture_pixels: int = MAX_TEXTURE_PIXELS,
+    reduce_textures: bool = False,
+) -> AssetMesh:
     """Read a mesh file (`.glb`, `.gltf`, `.obj`, `.ply`, `.stl`) as one AssetMesh.
 
     Parameters
@@ -85,107 +77,81 @@ def load_asset_mesh(path: str | Path, up_axis: UpAxis = "Y") -> AssetMesh:
     path : str or Path
     up_axis : {"Y", "Z"}
         Up direction of the file. `Y` (any glTF) is converted by (x, y, z) -> (x, -z, y).
+    max_faces : int
+        Most triangles that it may have.
+    max_texture_pixels : int
+        Most pixels that one of its textures may have.
+    reduce_textures : bool
+        Decode textures, but keep only one pixel of each, its mean: for those who want the geometry alone.
 
     Raises
     ------
     AssetError
-        With reason `unsupported_format`, `missing_file`, `unreadable`, `unsafe_path`, `needs_draco`, `needs_meshopt`,
-        `unsupported_extension`, `unsupported_accessor`, `no_positions`, `bad_index`, `bad_texture`,
-        `empty` (no triangle), `non_finite` or `degenerate` (no area).
+        With one of the reasons that `docs/assets.md` explains: `unsupported_format`, `missing_file`, `unsafe_path`,
+        `unreadable`, `malformed`, `bad_index`, `bad_buffer`, `bad_draco`, `bad_texture`, `needs_draco`,
+        `needs_meshopt`, `unsupported_extension`, `unsupported_texture`, `no_positions`, `empty`, `non_finite`,
+        `degenerate`, `too_far` or `too_large`.
     """
     path = Path(path)
-    if path.suffix.lower() not in MESH_SUFFIXES:
-        raise AssetError("unsupported_format", f"{path}: only {', '.join(MESH_SUFFIXES)} files can be read")
+    suffix = path.suffix.lower()
+    if suffix not in MESH_SUFFIXES:
+        hint = f"; {suffix} files are converted when a lock is built" if suffix in CONVERTED_SUFFIXES else ""
+        raise AssetError("unsupported_format", f"{path}: only {', '.join(MESH_SUFFIXES)} files can be read{hint}")
     if not path.is_file():
         raise AssetError("missing_file", f"{path}: no such file")
+    rules = TextureRules(max_pixels=max_texture_pixels, reduced=reduce_textures)
     try:
-        parts = list(_parts(path))
-        mesh = _joined(parts, up_axis)
+        return _joined(_parts(path, max_faces, rules), up_axis)
     except AssetError as error:
-        raise AssetError(error.reason, f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+        raise AssetError(error.reason, f"{path}: {_one_line(str(error).removeprefix(f'{path}: '))}") from error
     except (MemoryError, ImportError):
         raise
-    except Exception as error:  # the mesh library raises anything at all on malformed files
-        raise AssetError("unreadable", f"{path}: {type(error).__name__}: {_one_line(error)}") from error
-    return mesh
+    except OSError as error:
+        raise AssetError("unreadable", f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # a file may hold anything at all where a reader expects numbers, lists or names
+        raise AssetError("unreadable", f"{path}: {type(error).__name__}: {_one_line(str(error))}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """One placed primitive, still in the file's axes."""
-
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
-    uv: NDArray[np.float32] | None
-    corner_color: NDArray[np.float32] | None
-    surface: Surface
-
-
-def _parts(path: Path) -> Iterator[_Part]:
-    import trimesh
-
-    header: dict[str, Any] | None = None
+def _parts(path: Path, max_faces: int, rules: TextureRules) -> list[MeshPart]:
     suffix = path.suffix.lower()
     if suffix in (".glb", ".gltf"):
-        header, rest = read_gltf(path)
-        check_header(header, path.parent)
-        simplify_materials(header)
-        expose_attributes(header)
-        data = pack_gltf(header, rest, suffix)
+        from randscene.manifests.gltf_mesh import gltf_parts
+
+        return gltf_parts(path, max_faces=max_faces, textures=rules)
+    if suffix == ".obj":
+        from randscene.manifests.wavefront import obj_parts
+
+        parts = obj_parts(path, textures=rules)
+    elif suffix == ".ply":
+        from randscene.manifests.ply import ply_parts
+
+        parts = ply_parts(path)
     else:
-        data = path.read_bytes()
-    resolver = _resolver(path)
-    options: Any = {"process": False} | ({"maintain_order": True} if suffix == ".obj" else {})
-    scene = trimesh.load_scene(io.BytesIO(data), file_type=suffix[1:], resolver=resolver, **options)
-    if resolver.refused is not None:
-        raise resolver.refused
-    surfaces: dict[int, Surface] = {}
-    for node in scene.graph.nodes_geometry:
-        matrix, name = scene.graph[node]
-        geometry = scene.geometry[name]
-        if not isinstance(geometry, trimesh.Trimesh) or len(geometry.faces) == 0:
-            continue
-        faces = np.asarray(geometry.faces, dtype=np.int64)
-        count = len(geometry.vertices)
-        if faces.min() < 0 or faces.max() >= count:
-            raise AssetError("bad_index", f"a face refers to vertex {faces.max()} of {count}")
-        matrix = np.asarray(matrix, dtype=np.float64)
-        if not np.isfinite(matrix).all():
-            raise AssetError("non_finite", "a node's transform is not made of finite numbers")
-        vertices = np.asarray(geometry.vertices, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-        material = getattr(geometry.visual, "material", None)
-        color = _corner_color(geometry, faces, linear=header is not None)
-        key = id(material) if material is not None else -1 - (color is not None)
-        if key not in surfaces:
-            surfaces[key] = _surface(material, header, has_color=color is not None)
-        textured = surfaces[key].texture is not None
-        uv = _corner_uv(geometry, faces, _uv_transform(material, header)) if textured else None
-        if np.linalg.det(matrix[:3, :3]) < 0:  # a mirrored node turns its triangles inside out
-            faces = faces[:, ::-1]
-            uv = None if uv is None else uv[:, ::-1]
-            color = None if color is None else color[:, ::-1]
-        yield _Part(vertices=vertices, faces=faces, uv=uv, corner_color=color, surface=surfaces[key])
+        from randscene.manifests.stl import stl_parts
+
+        parts = stl_parts(path)
+    faces = sum(len(part.faces) for part in parts)
+    if faces > max_faces:
+        raise AssetError("too_large", f"it has {faces:,} triangles; {max_faces:,} are allowed")
+    return parts
 
 
-def _joined(parts: list[_Part], up_axis: UpAxis) -> AssetMesh:
+def _joined(parts: Sequence[MeshPart], up_axis: UpAxis) -> AssetMesh:
+    parts = [part for part in map(_without_lines, parts) if len(part.faces)]
     if not parts:
         raise AssetError("empty", "it holds no triangle")
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
     vertices = np.concatenate([part.vertices for part in parts])
     faces = np.concatenate([part.faces + offset for part, offset in zip(parts, offsets)])
-    used, inverse = np.unique(faces, return_inverse=True)
+    used = np.zeros(len(vertices), np.bool_)
+    used[faces] = True
+    faces = (np.cumsum(used) - 1)[faces]
     vertices = vertices[used]
     if not np.isfinite(vertices).all():
         raise AssetError("non_finite", "it holds vertices that are not finite numbers")
     if up_axis == "Y":
         vertices = np.stack((vertices[:, 0], -vertices[:, 2], vertices[:, 1]), axis=1)
-    faces = inverse.reshape(-1, 3).astype(np.int32)
-    corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    if not np.isfinite(area).all():
-        raise AssetError("non_finite", "its triangles are too large for finite areas")
-    if not area.any():
-        raise AssetError("degenerate", "all of its triangles are without area")
+    _check_shape(vertices, faces, max(part.step for part in parts))
     uv = np.concatenate([np.zeros((len(p.faces), 3, 2), np.float32) if p.uv is None else p.uv for p in parts])
     if not np.isfinite(uv).all():
         raise AssetError("non_finite", "it holds texture coordinates that are not finite numbers")
@@ -199,7 +165,7 @@ def _joined(parts: list[_Part], up_axis: UpAxis) -> AssetMesh:
     surface_of_part = np.array([index[id(part.surface)] for part in parts], dtype=np.int32)
     return AssetMesh(
         vertices=vertices,
-        faces=faces,
+        faces=faces.astype(np.int32),
         surface_of_face=np.repeat(surface_of_part, [len(part.faces) for part in parts]),
         surfaces=tuple(surfaces),
         uv=uv,
@@ -207,150 +173,37 @@ def _joined(parts: list[_Part], up_axis: UpAxis) -> AssetMesh:
     )
 
 
-def _corner_uv(
-    geometry: Any, faces: NDArray[np.int64], transform: NDArray[np.float64] | None
-) -> NDArray[np.float32] | None:
-    uv: NDArray[np.float64] | None = None
-    if UV in geometry.vertex_attributes:
-        uv = _unit_floats(geometry.vertex_attributes[UV])
-    else:
-        stored = getattr(geometry.visual, "uv", None)
-        if stored is not None:
-            uv = np.asarray(stored, dtype=np.float64)[:, :2] * (1, -1) + (0, 1)
-    if uv is None or len(uv) != len(geometry.vertices):
-        return None
-    if transform is not None:
-        uv = uv @ transform[:2, :2].T + transform[:2, 2]
-    return uv[faces].astype(np.float32)
-
-
-def _unit_floats(stored: Any) -> NDArray[np.float64]:
-    """Colours or coordinates as stored in a glTF: unsigned integers stand for [0, 1]."""
-    values = np.asarray(stored)
-    return values / np.iinfo(values.dtype).max if values.dtype.kind == "u" else values.astype(np.float64)
-
-
-def _uv_transform(material: Any, header: dict[str, Any] | None) -> NDArray[np.float64] | None:
-    """3x3 of KHR_texture_transform: translate, rotate, scale, in that order from the left."""
-    if header is None or material is None:
-        return None
-    extension = base_texture(header, int(material.name)).get("extensions", {}).get("KHR_texture_transform")
-    if extension is None:
-        return None
-    angle = extension.get("rotation", 0.0)
-    sine, cosine = np.sin(angle), np.cos(angle)
-    matrix = np.eye(3)
-    matrix[:2, :2] = np.array([[cosine, sine], [-sine, cosine]]) * extension.get("scale", [1, 1])
-    matrix[:2, 2] = extension.get("offset", [0, 0])
-    return matrix
-
-
-def _corner_color(geometry: Any, faces: NDArray[np.int64], *, linear: bool) -> NDArray[np.float32] | None:
-    visual = geometry.visual
-    if COLOR in geometry.vertex_attributes:
-        stored = _unit_floats(geometry.vertex_attributes[COLOR])
-        if len(stored) != len(geometry.vertices):
-            raise AssetError("unreadable", "it has another number of vertex colours than of vertices")
-        color = stored[faces].astype(np.float32)
-    elif visual.kind == "face":
-        color = np.repeat(_unit_floats(visual.face_colors)[:, None], 3, axis=1).astype(np.float32)
-    elif visual.kind == "vertex":
-        color = _unit_floats(visual.vertex_colors)[faces].astype(np.float32)
-    else:
-        return None
-    if color.shape[-1] == 3:
-        color = np.concatenate((color, np.ones_like(color[..., :1])), axis=-1)
-    if not linear:  # formats other than glTF store colours for the screen
-        color[..., :3] = _linear(color[..., :3])
-    return color
-
-
-def _linear(srgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-def _surface(material: Any, header: dict[str, Any] | None, *, has_color: bool) -> Surface:
-    if material is None:  # as Blender shows an object without a material
-        base = np.ones(4) if has_color else np.array([0.8, 0.8, 0.8, 1.0])
-        return _plain_surface(base, None, roughness=0.5)
-    if header is None:
-        return _simple_surface(material)
-    entry = header["materials"][int(material.name)]
-    pbr = entry.get("pbrMetallicRoughness", {})
-    rough = _pixels(material.metallicRoughnessTexture, wanted="metallicRoughnessTexture" in pbr)
-    metal_mean, rough_mean = (1.0, 1.0) if rough is None else rough[..., [2, 1]].mean(axis=(0, 1)) / 255
-    glow = _pixels(material.emissiveTexture, wanted="emissiveTexture" in entry)
-    glow_mean = 1.0 if glow is None else _linear(glow[..., :3].astype(np.float32) / 255).mean(axis=(0, 1))
-    strength = entry.get("extensions", {}).get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
-    emissive = np.asarray(entry.get("emissiveFactor", (0, 0, 0)), dtype=np.float64) * strength * glow_mean
-    return Surface(
-        base_color=np.asarray(pbr.get("baseColorFactor", (1, 1, 1, 1)), dtype=np.float32),
-        texture=_pixels(material.baseColorTexture, wanted="baseColorTexture" in pbr),
-        metallic=float(pbr.get("metallicFactor", 1.0) * metal_mean),
-        roughness=float(pbr.get("roughnessFactor", 1.0) * rough_mean),
-        emissive=emissive.astype(np.float32),
-        alpha_mode=entry.get("alphaMode", "OPAQUE"),
-        alpha_cutoff=float(entry.get("alphaCutoff", 0.5)),
+def _without_lines(part: MeshPart) -> MeshPart:
+    """Leave out triangles that use a vertex twice: nothing of them can be seen, and Blender drops them."""
+    a, b, c = part.faces.T
+    good = (a != b) & (b != c) & (c != a)
+    if good.all():
+        return part
+    return replace(
+        part,
+        faces=part.faces[good],
+        uv=None if part.uv is None else part.uv[good],
+        corner_color=None if part.corner_color is None else part.corner_color[good],
     )
 
 
-def _simple_surface(material: Any) -> Surface:
-    """A Wavefront material: diffuse colour, image and shininess."""
-    shininess = float(np.clip(getattr(material, "glossiness", None) or 0.0, 0, 1000))
-    base = np.asarray(material.main_color, dtype=np.float64) / 255
-    return _plain_surface(base, _pixels(getattr(material, "image", None)), roughness=1 - (shininess / 1000) ** 0.5)
+def _check_shape(vertices: NDArray[np.float64], faces: NDArray[np.int64], step: float) -> None:
+    """Refuse what is no surface, or none that 32-bit arithmetic can handle."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        extents = np.sort(np.ptp(vertices, axis=0))
+        corners = vertices[faces] / max(extents[2], np.finfo(np.float64).tiny)
+        crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        area = np.linalg.norm(crosses, axis=1).sum() / 2
+    if not SIZES[0] <= extents[2] <= SIZES[1]:
+        raise AssetError("degenerate", f"its size of {extents[2]:.3g} units is beyond what can be handled")
+    if extents[1] < THINNEST * extents[2] or not area >= THINNEST:
+        raise AssetError("degenerate", "it is a point or a line: its triangles are without area")
+    if step * STEPS > extents[2]:
+        raise AssetError(
+            "too_far", "it lies so far from its origin that its 32-bit coordinates are too coarse for its shape"
+        )
 
 
-def _plain_surface(base: NDArray[np.float64], texture: NDArray[np.uint8] | None, *, roughness: float) -> Surface:
-    return Surface(
-        base_color=base.astype(np.float32),
-        texture=texture,
-        metallic=0.0,
-        roughness=roughness,
-        emissive=np.zeros(3, np.float32),
-        alpha_mode="OPAQUE" if base[3] >= 1 else "BLEND",
-        alpha_cutoff=0.5,
-    )
-
-
-def _pixels(image: Any, *, wanted: bool = False) -> NDArray[np.uint8] | None:
-    if image is None:
-        if wanted:
-            raise AssetError("bad_texture", "a texture is missing or of a type that cannot be read")
-        return None
-    try:
-        return np.array(image.convert("RGBA"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise AssetError("bad_texture", f"a texture cannot be read: {_one_line(error)}") from error
-
-
-def _resolver(path: Path) -> Any:
-    """The object through which the mesh library opens neighbours: only files in the mesh's folder or below."""
-    import trimesh
-
-    class FolderResolver(trimesh.resolvers.Resolver):
-        def __init__(self) -> None:
-            self.refused: AssetError | None = None
-
-        def get(self, name: str) -> bytes:
-            try:
-                return resolve_inside(path.parent, name.strip()).read_bytes()
-            except AssetError as error:
-                self.refused = error
-                raise
-
-        def write(self, name: str, data: bytes) -> None:
-            raise AssetError("unsafe_path", f"reading a mesh must not write {name!r}")
-
-        def namespaced(self, namespace: str) -> "FolderResolver":
-            raise AssetError("unsafe_path", f"a mesh must not look into {namespace!r}")
-
-        def keys(self) -> list[str]:
-            return []
-
-    return FolderResolver()
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines else "no further word"
+def _one_line(text: str) -> str:
+    lines = text.splitlines()
+    return lines[0][:300] if lines else "no further word"

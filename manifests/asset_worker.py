@@ -37,21 +37,24 @@ def perform(task: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     task : dict
-        `path`, `up_axis`; and `family`, `seed`, `replace` when the file is to be made first.
+        `path`, `up_axis`; optionally `max_faces`; `family` and `seed`, or `original` (a file that Blender converts),
+        when the file is to be made first, and `replace` if it may take the place of another.
 
     Returns
     -------
     dict
-        `status` (`ok` or a typed reason), `message`, and when known `sha256`, `geometry`, `extents`, `bounds_min`, `n_faces`,
-        `has_texture`, `support`, `reused` (the file was there with the right bytes).
+        `status` (`ok` or a typed reason), `message`, and when known `sha256`, `geometry`, `extents`, `bounds_min`,
+        `n_faces`, `has_texture`, `support`, `reused` (the file was there with the right bytes).
     """
     path = Path(task["path"])
     facts: dict[str, Any] = {}
     try:
         if "family" in task:
             facts["reused"] = _make(path, task["family"], task["seed"], replace=task["replace"])
+        elif "original" in task:
+            facts["reused"] = _convert(path, Path(task["original"]), replace=task.get("replace", False))
         facts["sha256"] = sha256_of(path)
-        facts.update(_measure(path, task["up_axis"]))
+        facts.update(_measure(path, task["up_axis"], task.get("max_faces")))
         return {"status": "ok", "message": "", **facts}
     except AssetError as error:
         return {"status": error.reason, "message": str(error), **facts}
@@ -59,6 +62,8 @@ def perform(task: dict[str, Any]) -> dict[str, Any]:
         return {"status": "refused", "message": str(error), **facts}
     except MemoryError:
         return {"status": "out_of_memory", "message": f"{path}: needs more memory than allowed", **facts}
+    except FileNotFoundError:
+        return {"status": "missing_file", "message": f"{path}: no such file", **facts}
     except OSError as error:
         return {"status": "unreadable", "message": f"{path}: {error.strerror or error}", **facts}
 
@@ -71,17 +76,38 @@ def _make(path: Path, family: str, seed: int, *, replace: bool) -> bool:
         if path.read_bytes() == data:
             return True
         if not replace:
-            raise RandsceneError(f"{path} exists with other content: choose another --out, or replace it with --force")
+            raise _other_content(path)
     write_atomic(path, data)
     return False
 
 
-def _measure(path: Path, up_axis: str) -> dict[str, Any]:
-    from randscene.manifests.asset_mesh import load_asset_mesh
+def _convert(path: Path, original: Path, *, replace: bool) -> bool:
+    from randscene.manifests.conversion import convert, is_conversion
+
+    if path.is_file():
+        if is_conversion(path, original):
+            return True
+        if not replace and not is_conversion(path):
+            raise _other_content(path)
+    convert(original, path)
+    return False
+
+
+def _other_content(path: Path) -> RandsceneError:
+    return RandsceneError(f"{path} exists with other content: choose another --out, or replace it with --force")
+
+
+def _measure(path: Path, up_axis: str, max_faces: int | None) -> dict[str, Any]:
+    from randscene.manifests.asset_mesh import MAX_FACES, load_asset_mesh
     from randscene.manifests.geometry_hash import geometry_hash
     from randscene.manifests.support_surface import find_support
 
-    mesh = load_asset_mesh(path, up_axis="Z" if up_axis == "Z" else "Y")
+    mesh = load_asset_mesh(
+        path,
+        up_axis="Z" if up_axis == "Z" else "Y",
+        max_faces=MAX_FACES if max_faces is None else max_faces,
+        reduce_textures=True,
+    )
     lower, upper = mesh.bounds
     support = find_support(mesh)
     return {

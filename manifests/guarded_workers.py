@@ -99,12 +99,14 @@ class _Child:
     def __init__(self, timeout_s: float, memory_bytes: int) -> None:
         self._timeout_s = timeout_s
         self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
+        # A killed child cannot tidy up what it, or Blender for it, has begun to write.
+        self._scratch = tempfile.TemporaryDirectory(prefix="randscene-worker-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "randscene.manifests.asset_worker", str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, "TMPDIR": self._scratch.name},
             start_new_session=True,  # Ctrl-C is the parent's business
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -154,6 +156,7 @@ class _Child:
         for stream in (self._input, self.output, self._errors):
             with contextlib.suppress(BrokenPipeError):  # unsent bytes of a task for a dead child
                 stream.close()
+        self._scratch.cleanup()
 
     def _last_words(self) -> str:
         self._errors.seek(0)

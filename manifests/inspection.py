@@ -1,10 +1,12 @@
 """Inspection: what a mesh file is, found in a child process. Every file ends `ok` or with a typed reason."""
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from randscene.manifests.asset_mesh import CONVERTED_SUFFIXES, MAX_FACES
 from randscene.manifests.asset_record import Support, UpAxis
 from randscene.manifests.guarded_workers import GuardedWorkers
 
@@ -17,7 +19,7 @@ class AssetFacts:
     """What inspection found. Lengths are in the asset frame (Z up), in the file's own units; zeros when unknown."""
 
     status: str
-    """`ok`, a reason of `load_asset_mesh`, or `crashed`, `timeout`, `out_of_memory`."""
+    """`ok`, or a reason; `docs/assets.md` explains each."""
     message: str
     """The line for people; empty when ok."""
     sha256: str
@@ -32,10 +34,15 @@ class AssetFacts:
 
 
 def inspect_asset(
-    path: str | Path, *, up_axis: UpAxis = "Y", timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES
+    path: str | Path,
+    *,
+    up_axis: UpAxis = "Y",
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int = MEMORY_BYTES,
+    max_faces: int = MAX_FACES,
 ) -> AssetFacts:
     """Inspect one file; see `inspect_assets`."""
-    facts = inspect_assets([path], up_axis=up_axis, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    facts = inspect_assets([path], up_axis=up_axis, timeout_s=timeout_s, memory_bytes=memory_bytes, max_faces=max_faces)
     return next(iter(facts))[1]
 
 
@@ -46,8 +53,11 @@ def inspect_assets(
     workers: int = 1,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int = MEMORY_BYTES,
+    max_faces: int = MAX_FACES,
 ) -> Iterator[tuple[int, AssetFacts]]:
     """Inspect files in child processes; yields (position in `paths`, facts) in order of completion.
+
+    Of an `.fbx`, what Blender makes of it is inspected, and then thrown away; it is always Y up.
 
     Parameters
     ----------
@@ -60,11 +70,23 @@ def inspect_assets(
         Seconds that one file may take.
     memory_bytes : int
         Memory that one file may take (Linux only).
+    max_faces : int
+        Most triangles that one file may have.
     """
-    tasks = ({"path": str(Path(path).resolve()), "up_axis": up_axis} for path in paths)
-    with GuardedWorkers(workers, timeout_s=timeout_s, memory_bytes=memory_bytes) as pool:
+    pool = GuardedWorkers(workers, timeout_s=timeout_s, memory_bytes=memory_bytes)
+    with tempfile.TemporaryDirectory(prefix="randscene-inspect-") as scratch, pool:
+        tasks = (
+            {"up_axis": up_axis, "max_faces": max_faces} | _task(Path(path).resolve(), Path(scratch) / str(number))
+            for number, path in enumerate(paths)
+        )
         for position, answer in pool.run(tasks):
             yield position, facts_from(answer)
+
+
+def _task(path: Path, scratch: Path) -> dict[str, Any]:
+    if path.suffix.lower() in CONVERTED_SUFFIXES:
+        return {"path": str(scratch / f"{path.stem}.glb"), "original": str(path), "up_axis": "Y"}
+    return {"path": str(path)}
 
 
 def facts_from(answer: dict[str, Any]) -> AssetFacts:
