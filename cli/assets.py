@@ -4,13 +4,16 @@ import time
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from randscene.cli.console import console, progress_bar, stops_cleanly
+from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+
+if TYPE_CHECKING:
+    from randscene.manifests import LockReport, ObjaverseOptions
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -34,37 +37,73 @@ class Axis(StrEnum):
 def build(
     out: Annotated[Path, typer.Option(help="The lock to write, such as assets.lock.jsonl.")],
     source: Annotated[Source, typer.Option(help="Where the meshes come from.")] = Source.PROCEDURAL,
-    path: Annotated[Path | None, typer.Option(help="Folder of meshes (directory).")] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="Folder of meshes (directory); of Objaverse files already here (objaverse).")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="How many assets (procedural: required).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the procedural assets.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of procedural assets, and of the order of Objaverse's.")] = 0,
     up_axis: Annotated[Axis, typer.Option(help="Up direction of obj, ply and stl files.")] = Axis.Y,
+    licence: Annotated[str, typer.Option(help="SPDX licence of files that no manifest describes (directory).")] = "",
+    attribution: Annotated[str, typer.Option(help="Credit of files that no manifest describes (directory).")] = "",
+    lvis: Annotated[
+        str | None, typer.Option(help="Only objects of these LVIS categories, as chair,table; or all (objaverse).")
+    ] = None,
+    metadata: Annotated[
+        Path | None, typer.Option(help="Only objects in this metadata csv of TRELLIS-500K (objaverse).")
+    ] = None,
+    min_aesthetic: Annotated[
+        float | None, typer.Option(help="Lowest aesthetic score in the metadata (objaverse).")
+    ] = None,
+    downloads: Annotated[int, typer.Option(min=1, help="Files fetched at the same time (objaverse).")] = 8,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Use only this SPDX licence; may be given several times.")
+    ] = None,
+    deny: Annotated[list[str] | None, typer.Option(help="Never use this SPDX licence; may be given several times.")] = (
+        None
+    ),
     commercial_safe: Annotated[
         bool, typer.Option("--commercial-safe", help="Refuse licences that forbid commercial use, and unknown ones.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a lock of other content.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; as many as processors by default.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Inspect on this Ray cluster: auto, local or host:port.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List the groups of equal shape.")] = False,
 ) -> None:
-    """Make or find meshes, inspect each in its own process, and write the asset lock.
+    """Make, find or fetch meshes, inspect each in its own process, and write the asset lock.
 
-    Stopped half way, the same command goes on from there.
+    Stopped half way, the same command goes on from there; run again, it tries again what could not be fetched.
 
     Example: randscene assets build --source procedural --count 200 --out assets.lock.jsonl
+
+    Example: randscene assets build --source objaverse --lvis all --count 5000 --commercial-safe --out lvis.lock.jsonl
     """
-    from randscene.manifests import LicencePolicy, build_lock
+    from randscene.manifests import LicencePolicy, LockProgress, build_lock
 
+    policy = LicencePolicy(
+        allow=frozenset(allow) if allow else None, deny=frozenset(deny or ()), commercial_only=commercial_safe
+    )
+    for name in policy.unknown_names():
+        console.print(f"warning: {escape(name)} is not on SPDX's list of licences: is it spelled right?")
+    log_file = out.with_name(f"{out.name}.log")
     with (
+        logs_to(log_file),
         stops_cleanly("what is done is kept; run the same command again to go on"),
-        progress_bar("{task.fields[rate]}") as bar,
+        progress_bar("{task.fields[note]}") as bar,
     ):
-        task = bar.add_task("assets", total=None, rate="")
-        began = time.monotonic()
-        start: list[int] = []
+        task = bar.add_task("assets", total=None, note="")
+        stage, begun_at, began = "", 0, 0.0
 
-        def progress(done: int, total: int) -> None:
-            start[:] = start or [done]
-            seconds = time.monotonic() - began
-            rate = f"{(done - start[0]) / seconds:.1f}/s" if done > start[0] else ""
-            bar.update(task, completed=done, total=total, rate=rate)
+        def show(state: LockProgress) -> None:
+            nonlocal stage, begun_at, began
+            if state.stage != stage:
+                stage, begun_at, began = state.stage, state.done, time.monotonic()
+                bar.reset(task, total=state.total, completed=state.done, note="", description=f"assets: {stage}")
+            done, seconds = state.done - begun_at, time.monotonic() - began
+            notes = [f"{done / seconds:.1f}/s"] if done and seconds else []
+            notes += [f"{status} {number}" for status, number in sorted(state.failures.items())]
+            bar.update(task, completed=state.done, total=state.total, note=", ".join(notes))
 
         report = build_lock(
             source.value,
@@ -73,14 +112,69 @@ def build(
             count=count,
             seed=seed,
             up_axis=up_axis.value,
-            policy=LicencePolicy(commercial_only=commercial_safe),
+            licence=licence,
+            attribution=attribution,
+            objaverse=_objaverse_options(source, lvis, metadata, min_aesthetic, downloads),
+            policy=policy,
             workers=workers,
+            ray_address=ray_address,
             force=force,
-            progress=progress,
+            progress=show,
         )
+    _print_report(report, log_file, verbose=verbose)
+
+
+def _objaverse_options(
+    source: Source, lvis: str | None, metadata: Path | None, min_aesthetic: float | None, downloads: int
+) -> "ObjaverseOptions | None":
+    if source is not Source.OBJAVERSE and lvis is None and metadata is None and min_aesthetic is None:
+        return None
+    from randscene.manifests import NetworkLimits, ObjaverseOptions
+
+    names = None if lvis is None else tuple(name.strip() for name in lvis.split(",") if name.strip())
+    return ObjaverseOptions(
+        lvis=() if names == ("all",) else names,
+        metadata=metadata,
+        min_aesthetic=min_aesthetic,
+        network=NetworkLimits(downloads=downloads),
+    )
+
+
+def _print_report(report: "LockReport", log_file: Path, *, verbose: bool) -> None:
     statuses = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     extra = f", {report.duplicates} duplicate files left out" if report.duplicates else ""
     console.print(f"{escape(str(report.path))}: {report.n} assets ({statuses}{extra}) in {report.seconds:.1f} s")
+    if report.left_out:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in report.left_out.items())
+        console.print(f"left out: {reasons}")
+    name = escape(str(report.path))
+    if report.same_shape:
+        copies = sum(map(len, report.same_shape)) - len(report.same_shape)
+        console.print(f"same shape as another asset: {copies} (randscene assets duplicates {name} lists them)")
+        if verbose:
+            _print_groups(report.same_shape)
+    if report.uncredited:
+        console.print(f"credit asked for but not known: {report.uncredited} (see randscene assets licences {name})")
+    if set(report.counts) - {"ok", "licence_refused"}:
+        console.print(f"why each could not be used: {escape(str(log_file))}")
+
+
+def _print_groups(groups: tuple[tuple[str, ...], ...]) -> None:
+    for uids in groups:
+        console.print(f"  {' '.join(map(escape, uids))}")
+
+
+@app.command()
+def duplicates(lock: Annotated[Path, typer.Argument(help="An asset lock.")]) -> None:
+    """List the usable assets of a lock that are the same shape in another guise, a group a line.
+
+    Example: randscene assets duplicates assets.lock.jsonl
+    """
+    from randscene.manifests import load_lock, same_shape, usable
+
+    groups = same_shape(usable(load_lock(lock)))
+    console.print(f"{len(groups)} groups of equal shape, {sum(map(len, groups))} assets in them")
+    _print_groups(groups)
 
 
 @app.command()
@@ -119,18 +213,25 @@ def inspect(
 
 @app.command()
 def licences(lock: Annotated[Path, typer.Argument(help="An asset lock.")]) -> None:
-    """List the licences in an asset lock, and whether each allows commercial use.
+    """List the licences in an asset lock, whether each allows commercial use, and whether it asks for a credit.
 
     Example: randscene assets licences assets.lock.jsonl
     """
-    from randscene.manifests import commercial_safe, load_lock, usable
+    from randscene.manifests import load_lock, usable
+    from randscene.manifests.licences import asks_for_credit, commercial_safe, lacks_credit
 
     records = load_lock(lock)
     every = Counter(record.licence for record in records)
     good = Counter(record.licence for record in usable(records))
-    table = Table("licence", "assets", "usable", "commercial use")
-    for licence in sorted(every):
+    without = Counter(record.licence for record in usable(records) if lacks_credit(record))
+    table = Table("licence", "assets", "usable", "commercial use", "credit")
+    for name in sorted(every):
+        credit = "asked for" if asks_for_credit(name) else ""
         table.add_row(
-            escape(licence), str(every[licence]), str(good[licence]), "yes" if commercial_safe(licence) else "no"
+            escape(name),
+            str(every[name]),
+            str(good[name]),
+            "yes" if commercial_safe(name) else "no",
+            f"missing for {without[name]}" if without[name] else credit,
         )
     console.print(table)

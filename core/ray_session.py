@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +48,7 @@ def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any
         if cpus is not None:
             options["num_cpus"] = cpus
     else:
+        _check_answers(address)
         options["address"] = address
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
@@ -60,3 +62,20 @@ def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any
         yield ray
     finally:
         ray.shutdown()
+
+
+def deaths(ray: Any) -> tuple[type[Exception], ...]:
+    """What `ray.get` raises when an actor died: by itself, with its machine, or because that ran out of memory."""
+    return ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError
+
+
+def _check_answers(address: str | None) -> None:
+    """Ray waits minutes for an address where nothing listens: see to it first that something does."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # `auto`, and whatever else Ray knows by name
+    try:
+        with socket.create_connection((host, int(port)), timeout=10.0):
+            pass
+    except (OSError, OverflowError) as error:
+        raise RandsceneError(f"cannot reach Ray at {address}: {error}; start it with `ray start --head`") from error

@@ -2,23 +2,21 @@
 
 import contextlib
 import logging
-import os
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from randscene.errors import DatasetError, RandsceneError
-from randscene.files import explain_os_errors, write_atomic
+from randscene.files import write_atomic
 from randscene.generator.dataset_folder import Block, DatasetFolder, blocks, fingerprint
 from randscene.generator.failures import Failure, append_failure, reasons
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.scene_task import SceneActor, SceneOutcome, pack_block, scene_is_staged
 from randscene.manifests import AssetRecord, DatasetSpec, attribution_markdown, load_lock, usable, write_lock
+from randscene.ray_session import deaths, ray_session
 from randscene.shards import load_index
 from randscene.shards.dataset_card import write_card
 
@@ -120,7 +118,7 @@ def generate(
         build = _Build(folder, spec, context, identity, progress)
         build.find_done()
         if build.unfinished:
-            with _ray(ray_address, workers, spec.render.threads) as ray:
+            with ray_session(ray_address, cpus=workers and workers * spec.render.threads) as ray:
                 build.run(ray, records, workers)
         return build.close(records, time.monotonic() - begun)
 
@@ -216,7 +214,7 @@ class _Build:
             try:
                 outcome = ray.get(finished)
                 idle.append(actor)
-            except ray.exceptions.RayActorError as error:
+            except deaths(ray) as error:
                 outcome = SceneOutcome(
                     scene=scene, attempt=attempt, reason="actor_died", stage="ray", message=str(error), transient=True
                 )
@@ -319,36 +317,3 @@ def _encoder_sha256(spec: DatasetSpec) -> str | None:
     from randscene.train import load_encoder  # needs torch, which builds without latents do without
 
     return str(load_encoder(spec.latents.encoder).sha256)
-
-
-@contextlib.contextmanager
-def _ray(address: str | None, workers: int | None, threads: int) -> Iterator[Any]:
-    """A connection to Ray: the given cluster, or one of our own for the time of the build."""
-    import ray
-
-    # Without this Ray rewrites the environment of tasks that ask for no GPU, a change that it announces at every start.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if ray.is_initialized():
-        yield ray
-        return
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        # Only paths and small records travel, so a small object store will do.
-        options |= {"include_dashboard": False, "object_store_memory": 128 * 1024 * 1024}
-        if workers is not None:
-            options["num_cpus"] = workers * threads
-    else:
-        options["address"] = address
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        with explain_os_errors("Ray's session folder"):
-            ray.init(**options)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts a handler of its own there
-    except (ConnectionError, ValueError) as error:
-        raise RandsceneError(f"cannot reach Ray{f' at {address}' if address else ''}: {error}") from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from randscene.manifests.asset_mesh import AssetMesh, Surface, load_asset_mesh
     from randscene.manifests.asset_record import AssetRecord, Support
-    from randscene.manifests.build import LockReport, build_lock
+    from randscene.manifests.build import build_lock
     from randscene.manifests.inspection import AssetFacts, inspect_asset, inspect_assets
     from randscene.manifests.licences import LicencePolicy, attribution_markdown, commercial_safe
-    from randscene.manifests.lock import load_lock, lock_hash, usable, verified_path, write_lock
+    from randscene.manifests.lock import load_lock, lock_hash, same_shape, usable, verified_path, write_lock
+    from randscene.manifests.lock_report import LockProgress, LockReport
+    from randscene.manifests.objaverse_files import NetworkLimits
+    from randscene.manifests.objaverse_source import ObjaverseOptions
     from randscene.manifests.spec import DatasetSpec, load_spec, parse_spec, preset_names, with_overrides
     from randscene.manifests.support_surface import find_support
 
@@ -19,7 +22,10 @@ _HOME = {
     "AssetRecord": "asset_record",
     "DatasetSpec": "spec",
     "LicencePolicy": "licences",
-    "LockReport": "build",
+    "LockProgress": "lock_report",
+    "LockReport": "lock_report",
+    "NetworkLimits": "objaverse_files",
+    "ObjaverseOptions": "objaverse_source",
     "Support": "asset_record",
     "Surface": "asset_mesh",
     "attribution_markdown": "licences",
@@ -34,6 +40,7 @@ _HOME = {
     "lock_hash": "lock",
     "parse_spec": "spec",
     "preset_names": "spec",
+    "same_shape": "lock",
     "usable": "lock",
     "verified_path": "lock",
     "with_overrides": "spec",
@@ -45,7 +52,10 @@ __all__ = [
     "AssetRecord",
     "DatasetSpec",
     "LicencePolicy",
+    "LockProgress",
     "LockReport",
+    "NetworkLimits",
+    "ObjaverseOptions",
     "Support",
     "Surface",
     "attribution_markdown",
@@ -60,6 +70,7 @@ __all__ = [
     "lock_hash",
     "parse_spec",
     "preset_names",
+    "same_shape",
     "usable",
     "verified_path",
     "with_overrides",

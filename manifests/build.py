@@ -1,44 +1,37 @@
-"""Building an asset lock: list a source, make or find each file, inspect it, write the lock."""
+"""Building an asset lock: list a source, make or fetch or find each file, inspect it, write the lock."""
 
+import contextlib
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from randscene.errors import LockError
-from randscene.files import explain_os_errors, sha256_of
+from randscene.errors import AssetError, LockError, RandsceneError
+from randscene.files import explain_os_errors
 from randscene.manifests.asset_record import AssetRecord, UpAxis
+from randscene.manifests.candidate_record import WORTH_ANOTHER_TRY, record_of, still_true, task_of, under_policy
 from randscene.manifests.guarded_workers import GuardedWorkers
-from randscene.manifests.inspection import MEMORY_BYTES, TIMEOUT_S, facts_from
+from randscene.manifests.in_threads import in_threads
+from randscene.manifests.inspection import MEMORY_BYTES, TIMEOUT_S
 from randscene.manifests.licences import LicencePolicy
 from randscene.manifests.lock import load_lock, lock_text, write_lock
 from randscene.manifests.lock_journal import LockJournal
-from randscene.manifests.sources import SOURCES, Candidate, directory, procedural
+from randscene.manifests.lock_report import LockProgress, LockReport, ProgressTeller
+from randscene.manifests.ray_workers import RayWorkers
+from randscene.manifests.source_choice import SourceChoice
+from randscene.manifests.sources import Candidate, Listing
+from randscene.ray_session import ray_session
+
+if TYPE_CHECKING:
+    from randscene.manifests.objaverse_source import ObjaverseOptions
 
 logger = logging.getLogger(__name__)
 
-_WORTH_ANOTHER_TRY = ("crashed", "timeout", "out_of_memory", "needs_draco", "hash_mismatch", "licence_refused")
-"""Statuses that may come out otherwise next time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockReport:
-    """What a lock build did."""
-
-    path: Path
-    n: int
-    """Assets in the lock, usable or not."""
-    counts: dict[str, int]
-    """Number of assets by status; `ok` first, then by name."""
-    duplicates: int
-    """Files left out because another path holds the same bytes."""
-    reused: int
-    """Assets that an earlier, interrupted or equal build had finished."""
-    seconds: float
+FAILED_IN_A_ROW = 25
+"""Downloads that may fail one after the other before a build stops: more is a network that is gone."""
+_CHECKING_THREADS = 8
 
 
 def build_lock(
@@ -49,51 +42,64 @@ def build_lock(
     count: int | None = None,
     seed: int = 0,
     up_axis: UpAxis = "Y",
+    licence: str = "",
+    attribution: str = "",
+    objaverse: "ObjaverseOptions | None" = None,
     assets_dir: str | Path | None = None,
     policy: LicencePolicy | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int = MEMORY_BYTES,
     force: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[LockProgress], None] | None = None,
 ) -> LockReport:
     """Build the asset lock `out` from a source.
 
-    An interrupted build leaves a journal beside the lock; the same call goes on from there. A lock that exists already
-    is written again only if its content is the same, or with `force`.
+    An interrupted build leaves a journal beside the lock; the same call goes on from there. Called again on a finished
+    lock, it tries again what failed in a way that may pass (a dead link, a crash) and completes the lock. A lock of
+    other content is replaced only with `force`. The lock's bytes depend on neither workers nor interruptions.
 
     Parameters
     ----------
-    source : {"procedural", "directory"}
+    source : {"procedural", "directory", "objaverse"}
     out : str or Path
-        The lock, `*.jsonl`. Procedural meshes are written to `<stem>.assets/` beside it.
+        The lock, `*.jsonl`. Meshes that are made, converted or fetched are written to `<stem>.assets/` beside it.
     path : str or Path, optional
-        Folder of meshes (`directory`).
+        Folder of meshes (`directory`: required), or of Objaverse files that are here already (`objaverse`).
     count : int, optional
-        Number of assets (`procedural`: required; `directory`: all of them by default).
+        Number of assets (`procedural`: required; all of them by default).
     seed : int
-        Seed of the procedural assets.
+        Seed of the procedural assets, or of the order in which Objaverse's objects are taken.
     up_axis : {"Y", "Z"}
         Up direction of `.obj`, `.ply`, `.stl` files in a directory.
+    licence, attribution : str
+        Of files in a directory for which no manifest states it.
+    objaverse : ObjaverseOptions, optional
+        Which objects of Objaverse.
     assets_dir : str or Path, optional
-        Another folder for the procedural meshes.
+        Another folder for meshes that are made, converted or fetched.
     policy : LicencePolicy, optional
-        Assets that it refuses get the status `licence_refused`. Accepts everything by default.
+        Assets that it refuses get the status `licence_refused`; those of Objaverse are not even fetched, and left out.
+        Accepts everything by default.
     workers : int, optional
-        Child processes; as many as processors by default.
+        Child processes; as many as processors (of the cluster) by default.
+    ray_address : str, optional
+        Inspect on this Ray cluster (`auto`, `local`, `host:port`), whose machines must share the file system. Without
+        it, in child processes of this one.
     timeout_s, memory_bytes : float, int
         Limits of one asset.
     force : bool
         Replace a lock or mesh files of other content.
     progress : callable, optional
-        Called with (done, total) after every asset.
+        Called with a `LockProgress` after every change.
 
     Raises
     ------
     LockError
         If the source is unknown or empty, `out` exists with other content, or two assets share a uid.
     RandsceneError
-        If a file cannot be written.
+        If a file cannot be written, the network is gone, or Ray cannot be used.
     """
     began = time.monotonic()
     out = Path(out)
@@ -101,72 +107,177 @@ def build_lock(
         raise LockError(f"--workers must be at least 1, not {workers}")
     if out.is_dir():
         raise LockError(f"{out} is a folder: name a file, such as {out / 'assets.lock.jsonl'}")
-    folder = Path(assets_dir) if assets_dir is not None else out.with_name(f"{_stem(out)}.assets")
-    candidates, duplicates = _candidates(source, folder.resolve(), path=path, count=count, seed=seed, up_axis=up_axis)
-    _check_uids(candidates)
-    existing = _existing_records(out, candidates, force=force)
+    chosen = SourceChoice(
+        source=source,
+        path=None if path is None else Path(path),
+        count=count,
+        seed=seed,
+        up_axis=up_axis,
+        licence=licence,
+        attribution=attribution,
+        objaverse=objaverse,
+    )
+    assets = Path(assets_dir) if assets_dir is not None else out.with_name(f"{_stem(out)}.assets")
+    policy = policy or LicencePolicy()
+    tell = ProgressTeller(progress)
+    listing = chosen.listing(assets.resolve(), policy, tell.listed)
+    _check_uids(listing.candidates)
+    build = _Build(out, listing, policy, force=force, tell=tell)
     with explain_os_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     journal = LockJournal(out)
-    known = {**journal.read(), **existing}
-    records: dict[str, AssetRecord] = {}
-    todo: list[Candidate] = []
-    policy = policy or LicencePolicy()
-    for candidate in candidates:
-        record = known.get(candidate.uid)
-        if record is not None and _still_true(record, candidate):
-            records[candidate.uid] = _with_policy(record, policy)
-        else:
-            todo.append(candidate)
-    reused = len(records)
-    if progress is not None:
-        progress(reused, len(candidates))
-    pool = GuardedWorkers(
-        max(1, min(workers if workers is not None else os.cpu_count() or 1, len(todo))),
-        timeout_s=timeout_s,
-        memory_bytes=memory_bytes,
-    )
-    with pool, journal:
-        for position, answer in pool.run([_task(candidate, replace=force) for candidate in todo]):
-            if answer["status"] == "refused":
-                raise LockError(answer["message"])
-            record = _record(todo[position], answer)
-            journal.append(record)
-            records[record.uid] = _with_policy(record, policy)
-            if record.status != "ok":
-                logger.info("asset %s: %s: %s", record.uid, record.status, answer["message"])
-            if progress is not None:
-                progress(len(records), len(candidates))
-    _write(out, list(records.values()), force=force)
+    build.take_over(journal)
+    reused = len(build.records)
+    with _workers(ray_address, workers, len(build.todo), timeout_s, memory_bytes, out) as pool, journal:
+        build.inspect(pool, journal)
+    build.write()
     journal.remove()
-    statuses = Counter(record.status for record in records.values())
-    return LockReport(
-        path=out,
-        n=len(records),
-        counts={status: statuses[status] for status in sorted(statuses, key=lambda name: (name != "ok", name))},
-        duplicates=duplicates,
-        reused=reused,
-        seconds=time.monotonic() - began,
-    )
+    return LockReport.of(out, build.records.values(), listing, reused=reused, seconds=time.monotonic() - began)
 
 
-def _candidates(
-    source: str, folder: Path, *, path: str | Path | None, count: int | None, seed: int, up_axis: UpAxis
-) -> tuple[list[Candidate], int]:
-    if source == "procedural":
-        if count is None:
-            raise LockError("the procedural source is endless: say how many assets with --count")
-        return procedural(folder, count=count, seed=seed), 0
-    if source == "directory":
-        if path is None:
-            raise LockError("the directory source needs --path, the folder that holds the meshes")
-        return directory(Path(path), up_axis=up_axis, count=count)
-    if source == "objaverse":
-        raise LockError(
-            "the objaverse source is not available in this release yet: "
-            "download the meshes and use --source directory --path DIR"
-        )
-    raise LockError(f"unknown asset source {source!r}: it is one of {', '.join(SOURCES)}")
+class _Build:
+    """The state of one build between the list of a source and its lock."""
+
+    def __init__(
+        self, out: Path, listing: Listing, policy: LicencePolicy, *, force: bool, tell: ProgressTeller
+    ) -> None:
+        self.records: dict[str, AssetRecord] = {}
+        self.todo: list[Candidate] = []
+        self._out = out
+        self._listing = listing
+        self._policy = policy
+        self._force = force
+        self._tell = tell
+        self._existing = self._read_existing()
+
+    def take_over(self, journal: LockJournal) -> None:
+        """Sort the candidates into those with a record that still stands, and those that are to be done."""
+        known = {**journal.read(), **self._existing}
+
+        def stands(candidate: Candidate) -> bool:
+            record = known.get(candidate.uid)
+            try:
+                return record is not None and still_true(record, candidate)
+            except OSError:  # a file that cannot be read now: its inspection says why
+                return False
+
+        checked = in_threads(stands, self._listing.candidates, threads=_CHECKING_THREADS)
+        standing = set()
+        for number, (candidate, holds) in enumerate(checked, start=1):
+            if isinstance(holds, RandsceneError):
+                raise holds
+            if holds:
+                standing.add(candidate.uid)
+            if known:
+                self._tell.tell("check", number, len(self._listing.candidates))
+        for candidate in self._listing.candidates:
+            if candidate.uid in standing:
+                self._book(known[candidate.uid])
+            else:
+                self.todo.append(candidate)
+
+    def inspect(self, pool: "GuardedWorkers | RayWorkers", journal: LockJournal) -> None:
+        """Do what is to be done; every finished record goes to the journal at once."""
+        given: list[Candidate] = []
+        self._told()
+        try:
+            for position, answer in pool.run(self._tasks(given, journal)):
+                self._settle(given[position], answer, journal)
+        finally:
+            if self._listing.stop is not None:
+                self._listing.stop()
+
+    def _tasks(self, given: list[Candidate], journal: LockJournal) -> Iterator[dict[str, Any]]:
+        """The tasks of files that are in their place; the others are fetched meanwhile, a few ahead of the workers."""
+        remote: list[Candidate] = []
+        for candidate in self.todo:
+            if candidate.fault is not None:
+                self._settle(candidate, {"status": candidate.fault, "message": "not as its source says"}, journal)
+            elif candidate.remote is not None:
+                remote.append(candidate)
+            else:
+                given.append(candidate)
+                yield task_of(candidate, force=self._force)
+        if self._listing.fetch is None:
+            return
+        in_a_row = 0
+        for candidate, failure in in_threads(self._listing.fetch, remote, threads=self._listing.fetches):
+            if isinstance(failure, AssetError):
+                self._settle(candidate, {"status": failure.reason, "message": str(failure)}, journal)
+                in_a_row = in_a_row + 1 if failure.reason == "download_failed" else 0
+                if in_a_row >= FAILED_IN_A_ROW:
+                    raise RandsceneError(
+                        f"{in_a_row} downloads in a row failed, the last one: {failure}; what is done is kept: "
+                        "check the network, then run the same command again"
+                    )
+            elif isinstance(failure, RandsceneError):
+                raise failure
+            else:
+                in_a_row = 0
+                given.append(candidate)
+                yield task_of(candidate, force=self._force)
+
+    def _settle(self, candidate: Candidate, answer: dict[str, Any], journal: LockJournal) -> None:
+        if answer["status"] == "refused":
+            raise LockError(answer["message"])
+        record = record_of(candidate, answer)
+        journal.append(record)
+        if record.status != "ok":
+            logger.warning("asset %s: %s: %s", record.uid, record.status, answer["message"] or "other bytes")
+        self._book(record)
+        self._told()
+
+    def _book(self, record: AssetRecord) -> None:
+        self.records[record.uid] = booked = under_policy(record, self._policy)
+        if booked.status != "ok":
+            self._tell.failed(booked.status)
+
+    def _told(self) -> None:
+        self._tell.tell("inspect", len(self.records), len(self._listing.candidates))
+
+    def _read_existing(self) -> dict[str, AssetRecord]:
+        """The records of a lock that is there already, once it is clear that it may be about the same assets."""
+        if self._force or not self._out.exists():
+            return {}
+        try:
+            records = {record.uid: record for record in load_lock(self._out)}
+        except LockError as error:
+            raise LockError(
+                f"{self._out} exists and is no valid asset lock: choose another --out, or use --force"
+            ) from error
+        if records.keys() != {candidate.uid for candidate in self._listing.candidates}:
+            raise self._other_content()
+        return records
+
+    def write(self) -> None:
+        """Write the lock, unless that would replace a finished record of an existing one unasked."""
+        records = list(self.records.values())
+        if self._out.exists():
+            if self._out.read_text(encoding="utf-8", errors="replace") == lock_text(self._out, records):
+                return
+            kept = [record for record in self._existing.values() if record.status not in WORTH_ANOTHER_TRY]
+            if not self._force and any(self.records[record.uid] != record for record in kept):
+                raise self._other_content()
+        write_lock(self._out, records)
+
+    def _other_content(self) -> LockError:
+        return LockError(f"{self._out} exists with other content: choose another --out, or replace it with --force")
+
+
+@contextlib.contextmanager
+def _workers(
+    address: str | None, workers: int | None, tasks: int, timeout_s: float, memory_bytes: int, out: Path
+) -> "Iterator[GuardedWorkers | RayWorkers]":
+    if address is None or tasks == 0:
+        number = max(1, min(workers if workers is not None else os.cpu_count() or 1, tasks))
+        with GuardedWorkers(number, timeout_s=timeout_s, memory_bytes=memory_bytes) as local:
+            yield local
+        return
+    with ray_session(address, cpus=workers) as ray:
+        number = tasks if workers is None else min(workers, tasks)
+        folder = out.resolve().parent
+        with RayWorkers(ray, number, timeout_s=timeout_s, memory_bytes=memory_bytes, folder=folder) as remote:
+            yield remote
 
 
 def _check_uids(candidates: list[Candidate]) -> None:
@@ -175,86 +286,6 @@ def _check_uids(candidates: list[Candidate]) -> None:
         other = paths.setdefault(candidate.uid, candidate.path)
         if other != candidate.path:
             raise LockError(f"two assets share the uid {candidate.uid}: {other} and {candidate.path}; rename one")
-
-
-def _existing_records(out: Path, candidates: list[Candidate], *, force: bool) -> dict[str, AssetRecord]:
-    """The records of a lock that is there already, once it is clear that this build may be about the same assets."""
-    if force or not out.exists():
-        return {}
-    try:
-        records = {record.uid: record for record in load_lock(out)}
-    except LockError as error:
-        raise LockError(f"{out} exists and is no valid asset lock: choose another --out, or use --force") from error
-    if records.keys() != {candidate.uid for candidate in candidates}:
-        raise _other_content(out)
-    return records
-
-
-def _write(out: Path, records: list[AssetRecord], *, force: bool) -> None:
-    text = lock_text(out, records)
-    if out.exists():
-        if out.read_text(encoding="utf-8") == text:
-            return
-        if not force:
-            raise _other_content(out)
-    write_lock(out, records)
-
-
-def _other_content(out: Path) -> LockError:
-    return LockError(f"{out} exists with other content: choose another --out, or replace it with --force")
-
-
-def _still_true(record: AssetRecord, candidate: Candidate) -> bool:
-    """Whether a finished record stands for this candidate: same description, same place, same bytes."""
-    return (
-        record.sha256 != ""
-        and record.locator == str(candidate.path)
-        and record.source == candidate.source
-        and record.licence == candidate.licence
-        and record.attribution == candidate.attribution
-        and record.category == candidate.category
-        and record.up_axis == candidate.up_axis
-        and record.status not in _WORTH_ANOTHER_TRY
-        and candidate.path.is_file()
-        and sha256_of(candidate.path) == record.sha256
-        and candidate.sha256 in (None, record.sha256)
-    )
-
-
-def _task(candidate: Candidate, *, replace: bool) -> dict[str, Any]:
-    task: dict[str, Any] = {"path": str(candidate.path), "up_axis": candidate.up_axis}
-    if candidate.family is not None:
-        task.update(family=candidate.family, seed=candidate.seed, replace=replace)
-    return task
-
-
-def _record(candidate: Candidate, answer: dict[str, Any]) -> AssetRecord:
-    facts = facts_from(answer)
-    status = facts.status
-    if candidate.sha256 is not None and facts.sha256 and facts.sha256 != candidate.sha256:
-        status = "hash_mismatch"
-    return AssetRecord(
-        uid=candidate.uid,
-        source=candidate.source,
-        locator=str(candidate.path),
-        sha256=facts.sha256,
-        geometry=facts.geometry,
-        licence=candidate.licence,
-        attribution=candidate.attribution,
-        up_axis=candidate.up_axis,
-        extents=facts.extents,
-        bounds_min=facts.bounds_min,
-        n_faces=facts.n_faces,
-        has_texture=facts.has_texture,
-        category=candidate.category,
-        support=facts.support,
-        status=status,
-    )
-
-
-def _with_policy(record: AssetRecord, policy: LicencePolicy) -> AssetRecord:
-    refused = record.status == "ok" and not policy.accepts(record.licence)
-    return replace(record, status="licence_refused") if refused else record
 
 
 def _stem(out: Path) -> str:

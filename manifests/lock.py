@@ -121,6 +121,22 @@ def usable(records: Sequence[AssetRecord]) -> list[AssetRecord]:
     return [record for record in records if record.status == "ok"]
 
 
+def same_shape(records: Iterable[AssetRecord]) -> tuple[tuple[str, ...], ...]:
+    """Groups of assets that are the same shape: copies that differ in materials, names, units or vertex order.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Uids in ascending order, two or more a group; the largest groups first, then by their first uid.
+    """
+    groups: dict[str, list[str]] = {}
+    for record in records:
+        if record.geometry:
+            groups.setdefault(record.geometry, []).append(record.uid)
+    shared = [tuple(sorted(uids)) for uids in groups.values() if len(uids) > 1]
+    return tuple(sorted(shared, key=lambda uids: (-len(uids), uids)))
+
+
 def verified_path(record: AssetRecord) -> Path:
     """The local file of an asset, once its SHA-256 has been found to be the lock's; checked once a process.
 

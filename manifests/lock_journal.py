@@ -7,7 +7,7 @@ from typing import Self
 import randscene
 from randscene import canonical_json
 from randscene.errors import LockError
-from randscene.files import explain_os_errors
+from randscene.files import explain_os_errors, write_atomic
 from randscene.manifests.asset_record import AssetRecord
 from randscene.manifests.lock import parse_record
 
@@ -43,12 +43,11 @@ class LockJournal:
         return found
 
     def __enter__(self) -> Self:
-        finished = self.read()
+        # The whole part of what an earlier build left, under its name before anything is added to it.
+        lines = [self._head, *map(canonical_json.dumps, self.read().values())]
+        write_atomic(self._path, "".join(f"{line}\n" for line in lines))
         with explain_os_errors(self._path):
-            self._handle = self._path.open("w", encoding="utf-8")
-            self._handle.write(self._head + "\n")
-        for record in finished.values():
-            self.append(record)
+            self._handle = self._path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *exc: object) -> None:

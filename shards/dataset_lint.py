@@ -12,10 +12,13 @@ import numpy as np
 
 from randscene.errors import DatasetError
 from randscene.shards.dataset import read_info, shard_files
+from randscene.shards.latent_sidecar import MEMBER as LATENTS
+from randscene.shards.latent_sidecar import belongs, latent_sets, sidecar_folder
+from randscene.shards.sample_codec import MemberError, npy_array
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
 from randscene.shards.shard_writer import samples_in
 from randscene.shards.store import Store, open_store
-from randscene.shards.view_sample import ViewSample, decode_sample
+from randscene.shards.view_sample import LATENT_SHAPE, ViewSample, decode_sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +58,9 @@ def lint(url: str | Path, *, progress: Callable[[int, int], None] | None = None)
 
     Checked: `dataset.json`; that every committed shard belongs to it, has the size and SHA-256 of its index, and
     agrees with the index in keys, places and filter columns; that every sample decodes and is what `ViewSample`
-    states, shows each instance, and counts its visible pixels right; that no key comes twice; and that shards,
-    samples, scenes and recipes agree in number and content.
+    states, shows each instance, counts its visible pixels right, and names its licence and credit; that no key comes
+    twice; that latents beside the shards are whole and theirs; and that shards, samples, scenes and recipes agree in
+    number and content.
 
     Parameters
     ----------
@@ -79,12 +83,13 @@ def lint(url: str | Path, *, progress: Callable[[int, int], None] | None = None)
     report = LintReport()
     names, uncommitted, sizes = shard_files(store, None)
     recipes = _recipes(store, report)
+    indices: dict[str, ShardIndex] = {}
     scenes: dict[str, set[int]] = {split: set() for split in info["splits"]}
     found: dict[str, Counter[str]] = {split: Counter() for split in info["splits"]}
     seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         try:
-            index = _index(store, name, sizes)
+            indices[name] = index = _index(store, name, sizes)
             split = str(index.header.get("split"))
             _header(index, name, split, info, report)
             for sample in _samples(store, name, index, report):
@@ -102,6 +107,7 @@ def lint(url: str | Path, *, progress: Callable[[int, int], None] | None = None)
         if progress is not None:
             progress(number, len(names))
     report.scenes = sum(map(len, scenes.values()))
+    _latents(store, indices, report)
     for name in uncommitted:
         report.notes.append(f"shards/{name}.tar has no index: it was never committed, and readers ignore it")
     if not info.get("complete"):
@@ -177,6 +183,39 @@ def _row(
         report.add(where, "the index has other counts of instances or visible pixels")
 
 
+def _latents(store: Store, indices: dict[str, ShardIndex], report: LintReport) -> None:
+    """Latents beside the shards: made of these very shards, whole, and one for every scene and instance."""
+    try:
+        sets = latent_sets(store)
+    except DatasetError as error:
+        report.add("latents", str(error))
+        return
+    for item in sets:
+        folder = sidecar_folder(item.sha256)
+        lacking = sum(name not in item.shards for name in indices)
+        if lacking:
+            report.notes.append(f"{folder} lacks {lacking} of {len(indices)} shards: run `randscene encode` again")
+        for name, sidecar in item.shards.items():
+            where = f"{folder}/{name}"
+            if name not in indices or not belongs(sidecar, indices[name]):
+                report.add(where, "was made of another shard: run `randscene encode` again")
+                continue
+            counts = iter(indices[name].n_instances)
+            try:
+                with store.open(f"{where}.tar") as stream:
+                    reader = _HashingReader(stream)
+                    for key, members, _ in samples_in(reader, where=f"{where}.tar"):
+                        latents = npy_array(members[LATENTS])
+                        wanted = (int(next(counts)) + 1, *LATENT_SHAPE)
+                        if latents.shape != wanted or latents.dtype != np.float16 or not np.isfinite(latents).all():
+                            report.add(f"{where}: {key}", f"latents are not finite float16 of shape {wanted}")
+                    if reader.digest_of_all() != sidecar.tar_sha256:
+                        report.add(f"{where}.tar", "its SHA-256 is not the one in its index")
+            except (DatasetError, MemberError, KeyError) as error:
+                report.add(where, str(error))
+            report.bytes += sidecar.tar_bytes
+
+
 def _header(index: ShardIndex, name: str, split: str, info: dict[str, Any], report: LintReport) -> None:
     if index.header.get("fingerprint") != info["fingerprint"]:
         report.add(f"shards/{name}{INDEX_ENDING}", "belongs to another build: its fingerprint is not the dataset's")
@@ -201,6 +240,10 @@ def _sample(
         report.add(where, "its fingerprint is not the dataset's")
     if meta.get("split") != split:
         report.add(where, f"its json says split {meta.get('split')}, its shard is of split {split}")
+    for number, item in enumerate(meta["instances"], start=1):
+        silent = [name for name in ("uid", "licence", "attribution") if not isinstance(item.get(name), str)]
+        if silent:
+            report.add(where, f"instance {number} does not state its {' and '.join(silent)}")
     told = [int(item["visible_pixels"]) for item in meta["instances"]]
     counted = np.bincount(sample.ids.ravel(), minlength=sample.n_instances + 1)[1:].tolist()
     if told != counted:

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,17 @@ from typer.testing import CliRunner
 
 from randscene.cli.assets import app
 from randscene.errors import LockError
+from randscene.files import sha256_of
 from randscene.manifests import (
     AssetRecord,
     LicencePolicy,
+    LockProgress,
+    ObjaverseOptions,
     Support,
-    attribution_markdown,
     build_lock,
-    commercial_safe,
     load_lock,
     lock_hash,
+    same_shape,
     usable,
     verified_path,
     write_lock,
@@ -32,9 +36,10 @@ def record(uid: str = "a", **changes) -> AssetRecord:
         height=1.0, area=2.0, clearance=0.5, anchor=(0.1, 0.2), polygon=((0, 0), (1, 0), (0, 1)), holes=()
     )
     values = {
-        "uid": uid, "source": "directory", "locator": f"/meshes/{uid}.glb", "sha256": "0" * 64, "geometry": "1" * 32, "licence": "CC0-1.0",
-        "attribution": "", "up_axis": "Y", "extents": (1.0, 2.0, 0.1), "bounds_min": (0.0, -1.0, 0.0), "n_faces": 12,
-        "has_texture": False, "category": "", "support": support, "status": "ok",
+        "uid": uid, "source": "directory", "locator": f"/meshes/{uid}.glb", "sha256": "0" * 64, "geometry": "1" * 32,
+        "licence": "CC0-1.0", "attribution": "", "up_axis": "Y", "extents": (1.0, 2.0, 0.1),
+        "bounds_min": (0.0, -1.0, 0.0), "n_faces": 12, "has_texture": False, "category": "",
+        "support": support, "status": "ok",
     }  # fmt: skip
     return AssetRecord(**(values | changes))
 
@@ -133,18 +138,15 @@ def test_two_records_of_one_uid_are_not_written(tmp_path):
 def test_a_directory_becomes_a_lock(tmp_path, meshes):
     shutil.copy(meshes / "box.glb", meshes / "below" / "same.glb")
     (meshes / "broken.glb").write_bytes(b"glTF")
-    calls: list[tuple[int, int]] = []
+    calls: list[LockProgress] = []
     report = build_lock(
-        "directory",
-        path=meshes,
-        out=tmp_path / "lock.jsonl",
-        up_axis="Z",
-        workers=2,
-        progress=lambda done, total: calls.append((done, total)),
+        "directory", path=meshes, out=tmp_path / "lock.jsonl", up_axis="Z", workers=2, progress=calls.append
     )
     records = {Path(item.locator).name: item for item in load_lock(tmp_path / "lock.jsonl")}
     assert (report.n, report.counts, report.duplicates) == (3, {"ok": 2, "unreadable": 1}, 1)
-    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [(call.done, call.total) for call in calls if call.stage == "inspect"] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [call.done for call in calls if call.stage == "list"] == [1, 2, 3, 4]
+    assert calls[-1].failures == {"unreadable": 1}
     assert records["ball.ply"].up_axis == "Z"
     assert records["same.glb"].up_axis == "Y"
     assert records["same.glb"].extents == pytest.approx((1, 3, 2))
@@ -179,36 +181,79 @@ def test_a_malformed_manifest_is_refused(tmp_path, meshes, line):
         build_lock("directory", path=meshes, out=tmp_path / "lock.jsonl", workers=1)
 
 
+def test_copies_of_a_shape_are_found_under_any_name_and_size(tmp_path, meshes):
+    trimesh.creation.box((2, 4, 6)).export(meshes / "double.obj")
+    report = build_lock("directory", path=meshes, out=tmp_path / "lock.jsonl", workers=1)
+    ((first, second),) = report.same_shape
+    records = {item.uid: Path(item.locator).name for item in load_lock(tmp_path / "lock.jsonl")}
+    assert {records[first], records[second]} == {"box.glb", "double.obj"}
+    listed = CliRunner().invoke(app, ["duplicates", str(tmp_path / "lock.jsonl")]).output
+    assert f"  {first} {second}" in listed.splitlines()
+
+
+def test_groups_of_equal_shape_come_largest_first():
+    shapes = {"a": "1", "b": "2", "c": "1", "d": "2", "e": "2", "f": "3", "g": "", "h": ""}
+    assert same_shape(record(uid, geometry=shape) for uid, shape in shapes.items()) == (("b", "d", "e"), ("a", "c"))
+
+
+EXPORT = """
+import sys, bpy
+bpy.ops.wm.read_factory_settings(use_empty=True)
+bpy.ops.mesh.primitive_cube_add(size=2)
+bpy.ops.export_scene.fbx(filepath=sys.argv[1])
+"""
+
+
+@pytest.mark.blender
+def test_a_converted_file_is_locked_by_its_copy_and_follows_its_original(tmp_path, meshes):
+    original, out = meshes / "cube.fbx", tmp_path / "lock.jsonl"
+    subprocess.run([sys.executable, "-c", EXPORT, str(original)], check=True, capture_output=True)
+    assert build_lock("directory", path=meshes, out=out, workers=1).counts == {"ok": 3}
+    (cube,) = (item for item in load_lock(out) if "lock.assets" in item.locator)
+    assert verified_path(cube) == tmp_path / "lock.assets" / f"{cube.uid}.glb"
+    assert cube.uid == sha256_of(original)[:32]
+    assert build_lock("directory", path=meshes, out=out, workers=1).reused == 3
+    original.write_bytes(original.read_bytes() + b"\0")
+    with pytest.raises(LockError, match=r"other content.*--force"):
+        build_lock("directory", path=meshes, out=out, workers=1)
+    build_lock("directory", path=meshes, out=out, workers=1, force=True)
+    assert sha256_of(original)[:32] in {item.uid for item in load_lock(out)}
+
+
+def test_a_lock_is_completed_when_what_failed_is_there_but_finished_records_stay(tmp_path, meshes):
+    (meshes / "manifest.jsonl").write_text('{"file": "box.glb", "uid": "box", "sha256": "' + "0" * 64 + '"}\n')
+    out = tmp_path / "lock.jsonl"
+    assert build_lock("directory", path=meshes, out=out, workers=1).counts == {"ok": 1, "hash_mismatch": 1}
+    (meshes / "manifest.jsonl").write_text('{"file": "box.glb", "uid": "box"}\n')
+    report = build_lock("directory", path=meshes, out=out, workers=1)
+    assert (report.counts, report.reused) == ({"ok": 2}, 1)
+    (meshes / "manifest.jsonl").write_text('{"file": "box.glb", "uid": "box", "licence": "MIT"}\n')
+    with pytest.raises(LockError, match=r"other content.*--force"):
+        build_lock("directory", path=meshes, out=out, workers=1)
+
+
+def test_a_journal_is_whole_at_every_instant(tmp_path):
+    from randscene.manifests.lock_journal import LockJournal
+
+    journal = LockJournal(tmp_path / "lock.jsonl")
+    with journal:
+        journal.append(record("a"))
+    (path,) = tmp_path.iterdir()
+    with path.open("a") as handle:
+        handle.write('{"uid": "half a li')
+    with journal:
+        assert [*LockJournal(tmp_path / "lock.jsonl").read()] == ["a"]
+        journal.append(record("b"))
+        assert [*LockJournal(tmp_path / "lock.jsonl").read()] == ["a", "b"]
+    journal.remove()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_policy_marks_what_it_refuses(tmp_path, meshes):
     policy = LicencePolicy(commercial_only=True)
     report = build_lock("directory", path=meshes, out=tmp_path / "lock.jsonl", workers=1, policy=policy)
     assert report.counts == {"licence_refused": 2}
     assert usable(load_lock(tmp_path / "lock.jsonl")) == []
-
-
-def test_licences_for_commercial_use():
-    safe = ["CC0-1.0", "CC-BY-4.0", "MIT", "CC-BY-NC-4.0 OR MIT", "MIT AND Apache-2.0"]
-    unsafe = ["CC-BY-NC-4.0", "CC-BY-ND-4.0", "NOASSERTION", "", "MIT AND CC-BY-NC-4.0", "Some words (MIT)"]
-    assert [commercial_safe(licence) for licence in safe + unsafe] == [True] * len(safe) + [False] * len(unsafe)
-    assert not LicencePolicy(allow=frozenset({"MIT"})).accepts("CC0-1.0")
-    assert not LicencePolicy(allow=frozenset({"MIT"}), deny=frozenset({"MIT"})).accepts("MIT")
-    assert LicencePolicy().accepts("NOASSERTION")
-
-
-def test_attribution_names_every_credit_once_and_cannot_be_forged():
-    text = attribution_markdown(
-        [
-            record("a", licence="CC-BY-4.0", attribution="Ann"),
-            record("b", licence="CC-BY-4.0", attribution="Ann"),
-            record("c", attribution="Bob\n## Public domain\n<script>"),
-            record("d", licence="NOASSERTION"),
-        ]
-    )
-    assert text.count("Ann") == 1
-    assert "* 2 assets: Ann" in text
-    assert "`c`: Bob ## Public domain &lt;script&gt;" in text
-    assert sum(line.startswith("## ") for line in text.splitlines()) == 3
-    assert "No licence is known" in text
 
 
 def test_procedural_builds_are_the_same_for_any_number_of_workers(tmp_path):
@@ -226,8 +271,8 @@ def test_a_build_that_was_stopped_goes_on_where_it_was(tmp_path):
     class Stopped(Exception):
         pass
 
-    def stop(done: int, total: int) -> None:
-        if done == 3:
+    def stop(state: LockProgress) -> None:
+        if state.done == 3:
             raise Stopped
 
     out = tmp_path / "assets.lock.jsonl"
@@ -274,7 +319,11 @@ def test_mesh_files_of_other_content_are_never_overwritten_unasked(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"source": "objaverse"}, "not available in this release yet"),
+        ({"source": "procedural", "count": 1, "licence": "MIT"}, "--licence .* are for --source directory"),
+        ({"source": "procedural", "count": 1, "objaverse": ObjaverseOptions()}, "--lvis, .* for --source objaverse"),
+        ({"source": "procedural", "count": 1, "path": "."}, "--path is for"),
+        ({"source": "directory", "path": ".", "seed": 3}, "--seed is for"),
+        ({"source": "objaverse", "count": 0}, "--count must be at least 1"),
         ({"source": "attic"}, "unknown asset source 'attic'"),
         ({"source": "procedural"}, "--count"),
         ({"source": "procedural", "count": 0}, "--count must be at least 1"),
@@ -307,5 +356,6 @@ def test_the_commands_do_what_they_say(tmp_path, meshes):
     assert "unreadable" in inspected
     assert "too short for a GLB file" in inspected
     assert "NOASSERTION" in run("licences", lock)
-    for command in ("build", "inspect", "licences"):
+    assert "0 groups of equal shape" in run("duplicates", lock)
+    for command in ("build", "inspect", "licences", "duplicates"):
         assert "Example: randscene assets" in run(command, "--help")
