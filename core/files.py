@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -79,6 +80,35 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path`, whole or not at all; see `atomic_writer`."""
     with atomic_writer(path) as handle:
         handle.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def exclusive(lock: str | os.PathLike[str], *, busy: str) -> Iterator[None]:
+    """Hold the lock file `lock` for this process alone; it is the operating system's own and dies with its owner.
+
+    Raises
+    ------
+    RandsceneError
+        `busy`, if another process holds it; or if the file cannot be written.
+    """
+    path = Path(lock)
+    with explain_os_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RandsceneError(busy) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Delete what killed writers left in `folder`; only for who holds it alone. See `atomic_writer`."""
+    for path in Path(folder).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -14,7 +14,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
         # Numba finds no folder for its cache (a read-only installation without a home): compile in every process.
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return numba.njit(**options)(function)

@@ -1,10 +1,8 @@
 """The dataset folder: its identity, the fixed blocks that become shards, and who may write to it."""
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import randscene
 from randscene import canonical_json
 from randscene.errors import DatasetError
-from randscene.files import explain_os_errors, write_atomic
+from randscene.files import exclusive, remove_leftovers, write_atomic
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
 from randscene.shards.view_sample import SCHEMA_VERSION
 
@@ -112,24 +110,16 @@ class DatasetFolder:
         Raises
         ------
         DatasetError
-            If the folder holds another dataset, more scenes than asked for, other files, or another build is at work.
+            If the folder holds another dataset, more scenes than asked for, or other files.
         RandsceneError
-            If the folder cannot be written.
+            If another build is at work, or the folder cannot be written.
         """
         self._refuse_strangers(spec, identity)
-        with explain_os_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.root / ".build.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DatasetError(
-                    f"{self.root}: another build is writing here; wait for it or stop it first"
-                ) from error
+        busy = f"{self.root}: another build is writing here; wait for it or stop it first"
+        with exclusive(self.root / ".build.lock", busy=busy):
+            for folder in (self.root, self.root / "shards", self.root / "scenes", self.work):
+                remove_leftovers(folder)
             yield
-        finally:
-            os.close(handle)
 
     def _refuse_strangers(self, spec: DatasetSpec, identity: str) -> None:
         if not self.root.exists():

@@ -143,7 +143,8 @@ def _mark(
             value = min(max(value, -BOUND), BOUND)
             points[v, axis] = value
             # All are positive, so that cutting off the fraction is rounding down.
-            cell = (cell << 8) | np.int32(min(np.int32((value + 0.5) * resolution), resolution - 1))
+            index = int((value + 0.5) * resolution)
+            cell = (cell << 8) | np.int32(min(index, resolution - 1))
         cells[v] = cell
     a, b = np.empty((3, 3)), np.empty((10, 3))
     low, high = np.empty(10), np.empty(10)

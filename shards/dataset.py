@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from randscene.errors import DatasetError
+from randscene.shards.latent_sidecar import MEMBER as LATENTS
+from randscene.shards.latent_sidecar import LatentSet, choose_latents, latent_sets, sidecar_folder
 from randscene.shards.order import permute
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
 from randscene.shards.store import Store, open_store
@@ -39,6 +41,7 @@ def open_dataset(
     min_visible_pixels: int | None = None,
     max_instances: int | None = None,
     scenes: str | None = None,
+    latents: str | None = None,
 ) -> "Dataset":
     """Open one split of a dataset for reading.
 
@@ -54,6 +57,9 @@ def open_dataset(
         Keep scenes of at most so many instances.
     scenes : str, optional
         `first:N` keeps the first N scenes of the split, by scene index.
+    latents : str, optional
+        Join the latents that `randscene encode` put beside the shards: the name of their encoder, or the first digits
+        of the SHA-256 of its weights. Latents stored in the samples need no word.
 
     Returns
     -------
@@ -63,7 +69,7 @@ def open_dataset(
     ------
     DatasetError
         If there is no dataset, no committed shard of the split, a tar is missing or cut, shards of different builds
-        are mixed, or nothing passes the filters.
+        are mixed, latents are asked for that are not there, or nothing passes the filters.
     """
     store = open_store(url)
     info = read_info(store)
@@ -77,7 +83,11 @@ def open_dataset(
         max_instances=max_instances,
         scenes=scenes,
     )
-    return Dataset(store, info, shards, keep)
+    chosen = None
+    if latents is not None:
+        indices = {shard.name.removesuffix(".tar"): shard.index for shard in shards}
+        chosen = choose_latents(store.url, latent_sets(store), latents, indices)
+    return Dataset(store, info, shards, keep, chosen)
 
 
 class Dataset:
@@ -87,8 +97,16 @@ class Dataset:
     use from several threads, forked or spawned processes.
     """
 
-    def __init__(self, store: Store, info: dict[str, Any], shards: list[Shard], keep: np.ndarray) -> None:
+    def __init__(
+        self,
+        store: Store,
+        info: dict[str, Any],
+        shards: list[Shard],
+        keep: np.ndarray,
+        latents: LatentSet | None = None,
+    ) -> None:
         self._store = store
+        self._latents = latents
         self._keep = keep
         """Numbers of the samples that passed the filters, counted over all shards."""
         self._starts = np.cumsum([0, *(len(shard.index) for shard in shards)])
@@ -127,20 +145,28 @@ class Dataset:
         shard, row = self._place(index)
         index_of = shard.index
         places = list(zip(index_of.members, index_of.offsets[row].tolist(), index_of.sizes[row].tolist()))
+        path = f"shards/{shard.name}"
         if names is not None:
-            return {name: self._read(shard, start, start + size) for name, start, size in places if name in names}
-        # Members lie side by side: one read for all.
-        first = places[0][1]
-        data = self._read(shard, first, places[-1][1] + places[-1][2])
-        return {name: data[start - first : start - first + size] for name, start, size in places}
+            found = {name: self._read(path, start, start + size) for name, start, size in places if name in names}
+        else:
+            # Members lie side by side: one read for all.
+            first = places[0][1]
+            data = self._read(path, first, places[-1][1] + places[-1][2])
+            found = {name: data[start - first : start - first + size] for name, start, size in places}
+        if self._latents is not None and (names is None or LATENTS in names):
+            beside = self._latents.shards[shard.name.removesuffix(".tar")]
+            start = int(beside.offsets[row, 0])
+            end = start + int(beside.sizes[row, 0])
+            found[LATENTS] = self._read(f"{sidecar_folder(self._latents.sha256)}/{shard.name}", start, end)
+        return found
 
-    def _read(self, shard: Shard, start: int, end: int) -> bytes:
+    def _read(self, path: str, start: int, end: int) -> bytes:
         try:
-            data = self._store.read_range(f"shards/{shard.name}", start, end - start)
+            data = self._store.read_range(path, start, end - start)
         except FileNotFoundError as error:
-            raise DatasetError(f"{self.url}: shards/{shard.name} has gone since the dataset was opened") from error
+            raise DatasetError(f"{self.url}: {path} has gone since the dataset was opened") from error
         if len(data) < end - start:
-            raise DatasetError(f"{self.url}: shards/{shard.name} is cut; copy or build it again")
+            raise DatasetError(f"{self.url}: {path} is cut; copy or build it again")
         return data
 
     def __getitem__(self, index: int) -> ViewSample:
@@ -160,6 +186,8 @@ class Dataset:
             raise DatasetError(
                 f"{shard.name}: the index says {key}, the sample says {sample.key}; build the shard again"
             )
+        if self._latents is not None:
+            sample.meta["encoder"] = {"name": self._latents.name, "sha256": self._latents.sha256}
         return sample
 
     def ordered(self, seed: int, epoch: int = 0) -> Iterator[ViewSample]:

@@ -29,6 +29,9 @@ class Store(Protocol):
     def sizes(self, folder: str) -> dict[str, int]:
         """Name (without the folder) to bytes, for each file of a folder; empty when there is no such folder."""
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder; empty when there is no such folder."""
+
 
 def open_store(url: str | os.PathLike[str]) -> Store:
     """The store for a path or a URL; only a URL with a scheme (`s3://`, `gs://`, ...) needs fsspec."""
@@ -86,6 +89,13 @@ class _LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
+    def folders(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return [entry.name for entry in entries if entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
 
 class _RemoteStore:
     def __init__(self, url: str) -> None:
@@ -117,9 +127,16 @@ class _RemoteStore:
         return bytes(filesystem.cat_file(f"{root}/{name}", start=start, end=start + size))
 
     def sizes(self, folder: str) -> dict[str, int]:
+        entries = self._entries(folder)
+        return {entry["name"].rsplit("/", 1)[-1]: int(entry["size"]) for entry in entries if entry["type"] == "file"}
+
+    def folders(self, folder: str) -> list[str]:
+        entries = self._entries(folder)
+        return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"]
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
         filesystem, root = self._filesystem()
         try:
-            entries = filesystem.ls(f"{root}/{folder}", detail=True)
+            return list(filesystem.ls(f"{root}/{folder}", detail=True))
         except (FileNotFoundError, NotADirectoryError):
-            return {}
-        return {entry["name"].rsplit("/", 1)[-1]: int(entry["size"]) for entry in entries if entry["type"] == "file"}
+            return []

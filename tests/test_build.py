@@ -245,8 +245,9 @@ def test_a_folder_with_other_things_in_it_is_refused(undisturbed, lock_path, loc
 def test_a_second_build_in_the_same_folder_is_refused(lock_path, tmp_path):
     from randscene.generator.dataset_folder import DatasetFolder
 
-    with DatasetFolder(tmp_path / "dataset").claim(SPEC, "x" * 64), pytest.raises(DatasetError, match="another build"):
-        generate(SPEC, lock_path, tmp_path / "dataset")
+    out = tmp_path / "dataset"
+    with DatasetFolder(out).claim(SPEC, "x" * 64), pytest.raises(RandsceneError, match="another build"):
+        generate(SPEC, lock_path, out)
 
 
 @pytest.mark.ray

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from randscene import canonical_json, seeding
 from randscene.errors import RandsceneError
 from randscene.files import atomic_writer, explain_os_errors, sha256_of, write_atomic
+from randscene.lookahead import lookahead
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -61,3 +62,16 @@ def test_streams_depend_on_every_part_and_on_nothing_else():
         assert not np.array_equal(base, seeding.generator(*other).random(4))
     # The stream itself is a promise: recipes of published datasets hang on it.
     assert seeding.integer(0, "fixed") == 3352306362283222401
+
+
+def test_lookahead_keeps_order_and_raises_an_error_in_its_place():
+    def items():
+        yield from range(5)
+        raise ValueError("here")
+
+    seen = []
+    with pytest.raises(ValueError, match="here"):
+        for item in lookahead(items()):
+            seen.append(item)
+    assert seen == list(range(5))
+    assert list(lookahead(iter([]))) == []

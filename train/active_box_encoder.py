@@ -10,10 +10,10 @@ shape.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from randscene.errors import DatasetError
+from randscene.lookahead import lookahead
 from randscene.train.sparse_structure_vae import Downsample, ResBlock, SparseStructureEncoder
 
 RESOLUTION = 64
@@ -52,7 +53,8 @@ class ActiveBoxEncoder:
     """
 
     def __init__(self, module: SparseStructureEncoder, *, batch_size: int = 64, compile: bool = True) -> None:
-        self._module = module.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+        self._module = module.eval().requires_grad_(False)
+        self._module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._batch = batch_size
         self._device = next(module.parameters()).device
         blocks = list(module.blocks)
@@ -68,14 +70,16 @@ class ActiveBoxEncoder:
         (X, Y, Z, C)."""
         with _inference():
             h = module.input_layer(torch.zeros((1, 1, *[RESOLUTION] * 3), device=self._device)).to(module.torso_dtype)
-            self._empty[0].append(_cells(h)[0])
-            for level, part in enumerate(self._levels):
-                h = self._level(h, part, lambda x, level=level: self._remember(x, level))
-                self._remember(h, level)
+            _remember(self._empty[0], h)
+            for part, empty in zip(self._levels, self._empty):
+                h = self._level(h, part, functools.partial(_remember, empty))
+                _remember(empty, h)
         if compile:  # six windows of three functions, and perhaps another encoder in this process
             torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        wrap: Callable[..., Callable[..., Tensor]]
-        wrap = (lambda f: torch.compile(f, dynamic=False, fullgraph=True)) if compile else (lambda f: f)
+
+        def wrap(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return torch.compile(function, dynamic=False, fullgraph=True) if compile else function
+
         self._passes = tuple(wrap(part) for part in (self._finest, self._second, self._coarsest))
 
     def encode(self, grids: Sequence[np.ndarray]) -> np.ndarray:
@@ -103,15 +107,10 @@ class ActiveBoxEncoder:
             same_as.append(first.setdefault(coords.tobytes(), number))
         latents = np.empty((len(grids), self._module.latent_channels, 16, 16, 16), np.float16)
         running: list[tuple[list[int], _Copy]] = []
-        with ThreadPoolExecutor(1) as ahead:  # prepares the next pass while this one runs
-            batches = self._batches(grids, list(first.values()))
-            upcoming = ahead.submit(next, batches, None)
-            while (batch := upcoming.result()) is not None:
-                upcoming = ahead.submit(next, batches, None)
-                numbers, index, windows = batch
-                running.append((numbers, _Copy(self._encode(index, windows))))
-                if len(running) > 2:
-                    _collect(latents, *running.pop(0))
+        for numbers, index, windows in lookahead(self._batches(grids, list(first.values()))):
+            running.append((numbers, _Copy(self._encode(index, windows))))
+            if len(running) > 2:
+                _collect(latents, *running.pop(0))
         for done in running:
             _collect(latents, *done)
         for number, original in enumerate(same_as):
@@ -197,7 +196,7 @@ class ActiveBoxEncoder:
         h = _placed(h, lies_at, self._empty[1][-1], torch.zeros_like(lies_at), RESOLUTION // 4)
         for block in self._last:
             h = block(h)
-        norm, silu, conv = self._module.out_layer
+        norm, silu, conv = (cast(Any, part) for part in self._module.out_layer)
         # The last convolution in the torso's type: in float32 it alone would cost as much as one of the others.
         h = silu(norm(h.float())).to(self._module.torso_dtype)
         weight, bias = (part.to(h.dtype) for part in (conv.weight, conv.bias))
@@ -213,9 +212,10 @@ class ActiveBoxEncoder:
         halved: Tensor = blocks[-1](h)
         return halved
 
-    def _remember(self, h: Tensor, level: int) -> Tensor:
-        self._empty[level].append(_cells(h)[0])
-        return h
+
+def _remember(empty: list[Tensor], h: Tensor) -> Tensor:
+    empty.append(_cells(h)[0])
+    return h
 
 
 class _Shell:

@@ -21,7 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from randscene import seeding
 from randscene.errors import CheckpointError, DatasetError, RandsceneError
-from randscene.shards import Mixture, open_dataset, torch_loader
+from randscene.shards import Dataset, Mixture, open_dataset, torch_loader
+from randscene.shards.latent_sidecar import MEMBER as LATENTS
+from randscene.shards.latent_sidecar import latent_sets
+from randscene.shards.store import open_store
 from randscene.shards.torch_loading import positions_of
 from randscene.train.batch import GroupBatch, LatentSource, build_batch, group_draws
 from randscene.train.checkpoint import (
@@ -303,7 +306,7 @@ def _mixture(data: Sequence[str | Path], settings: RunSettings) -> Mixture:
     """The datasets, each weighted by its number of samples."""
     members: dict[str, Any] = {}
     for url in data:
-        dataset = open_dataset(url, split=settings.data.split)
+        dataset = _open(url, settings)
         name = str(dataset.info["name"])
         if any(dataset.info["fingerprint"] == other.info["fingerprint"] for other, _ in members.values()):
             raise DatasetError(f"{url} is given twice, or is a copy of another one of the datasets: leave it out")
@@ -312,6 +315,16 @@ def _mixture(data: Sequence[str | Path], settings: RunSettings) -> Mixture:
         )
         members[unique] = (dataset, len(dataset))
     return Mixture(members, seed=seeding.integer(settings.seed, "data"))
+
+
+def _open(url: str | Path, settings: RunSettings) -> Dataset:
+    """The run's split, with latents from beside its shards where it has them of the run's encoder and none inside."""
+    dataset = open_dataset(url, split=settings.data.split)
+    inside = LATENTS in dataset.shards[0].index.members
+    beside = [] if inside else [item.name for item in latent_sets(open_store(url))]
+    if settings.data.encoder not in beside:
+        return dataset
+    return open_dataset(url, split=settings.data.split, latents=settings.data.encoder)
 
 
 def _data_facts(mixture: Mixture, settings: RunSettings, source: LatentSource) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""`randscene encode`: latents for a finished dataset."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+
+
+class Device(StrEnum):
+    """Where grids are encoded."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def encode(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    encoder: Annotated[
+        str, typer.Option(help="mini, a folder in the hub's layout, or a Hugging Face id with TRELLIS's encoder.")
+    ] = "mini",
+    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Actors; by default one a GPU, or one a CPU where there is none.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="By default cuda where there are GPUs.")] = None,
+) -> None:
+    """Encode the voxels of every sample and put the latents beside the shards. The same command resumes.
+
+    Example: randscene encode rand-15k --encoder microsoft/TRELLIS-image-large
+    """
+    from randscene.generator.encode import encode as encode_dataset
+    from randscene.shards.dataset_card import human_bytes
+
+    with progress_bar("{task.fields[note]}") as bar:
+        task = bar.add_task("shards", total=None, note="")
+
+        def show(done: int, total: int, grids: int) -> None:
+            seconds = bar.tasks[0].elapsed or 0.0
+            rate = f", {grids / seconds:.0f}/s" if grids and seconds else ""
+            bar.update(task, completed=done, total=total, note=f"{grids} grids{rate}")
+
+        with (
+            logs_to(dataset / "encode.log"),
+            stops_cleanly("what is done is kept; run the same command again to go on"),
+        ):
+            report = encode_dataset(
+                dataset,
+                encoder,
+                ray_address=ray_address,
+                workers=workers,
+                device=None if device is None else device.value,
+                progress=show,
+            )
+    console.print(
+        f"{report.shards} shards have latents in {report.folder} (now: {report.shards_made} shards, "
+        f"{report.grids_made} grids, {human_bytes(report.bytes_made)}, {report.seconds:.0f} s)",
+        markup=False,
+    )

@@ -1,0 +1,258 @@
+"""Latents for a finished dataset, beside its shards: on GPUs where there are some, one Ray actor each.
+
+The unit of work is a shard. Its latents are committed like the shard itself, tar first, then index, so that the same
+command goes on where another was stopped. A shard's views are encoded together, across scenes.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from randscene.errors import DatasetError, RandsceneError
+from randscene.files import exclusive, remove_leftovers, sha256_of
+from randscene.lookahead import lookahead
+from randscene.ray_session import deaths, ray_session
+from randscene.shards import load_index, read_tar, write_shard
+from randscene.shards.latent_sidecar import MEMBER, belongs, sidecar_folder, sidecar_header
+from randscene.shards.sample_codec import npy_bytes, npz_arrays
+
+log = logging.getLogger(__name__)
+
+GRIDS_AT_ONCE = 4096
+"""Grids whose latents are held in memory; 64 kB each."""
+COMPILE_FROM = 20_000
+"""Grids a GPU must have to do before compiling its passes pays."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeReport:
+    """What `encode` did."""
+
+    folder: Path
+    """Of the latents."""
+    shards: int
+    """Shards of the dataset."""
+    shards_made: int
+    """Those encoded by this call."""
+    grids_made: int
+    bytes_made: int
+    seconds: float
+
+
+class EncodeActor:
+    """Encodes shards, one at a time. Ray turns this class into an actor; it also works without Ray.
+
+    Parameters
+    ----------
+    root : str
+        Dataset folder.
+    encoder : str
+        As `randscene.train.load_encoder` takes it.
+    sha256 : str
+        Of its weights, as the driver found them.
+    device : str
+        A torch device.
+    compile : bool
+        Whether to compile the passes on a GPU.
+    """
+
+    def __init__(self, root: str, encoder: str, sha256: str, *, device: str = "cpu", compile: bool = False) -> None:
+        from randscene.train import load_encoder
+
+        self._root = Path(root)
+        self._encoder = load_encoder(encoder, device)
+        if self._encoder.sha256 != sha256:
+            raise RandsceneError(
+                f"encoder {encoder} has other weights on this machine ({self._encoder.sha256[:12]}) "
+                f"than where the command was started ({sha256[:12]}): provide the same files"
+            )
+        self._fast: Any = None
+        if device != "cpu":
+            from randscene.train.active_box_encoder import ActiveBoxEncoder
+
+            self._fast = ActiveBoxEncoder(self._encoder.module, compile=compile)
+
+    def encode(self, name: str) -> tuple[int, int]:
+        """Write the latents of one shard, by its name without ending; returns (grids, bytes of the tar).
+
+        Raises
+        ------
+        DatasetError
+            If the shard is not what its index says.
+        RandsceneError
+            If the disk is full or not writable.
+        """
+        tar = self._root / "shards" / f"{name}.tar"
+        index = load_index(tar)
+        if sha256_of(tar) != index.tar_sha256:
+            raise DatasetError(f"{tar}: its SHA-256 is not the one in its index; copy or build it again")
+        header = sidecar_header(index, name=self._encoder.name, sha256=self._encoder.sha256)
+        grids = 0
+
+        def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+            nonlocal grids
+            # Reading, encoding and writing go on side by side.
+            encoded = ((keys, counts, self._latents(parts)) for keys, counts, parts in lookahead(_chunks(tar)))
+            for keys, counts, latents in lookahead(encoded):
+                grids += len(latents)
+                ends = np.cumsum(counts)
+                for key, start, end in zip(keys, ends - counts, ends):
+                    yield key, {MEMBER: npy_bytes(latents[start:end])}
+
+        target = self._root / sidecar_folder(self._encoder.sha256) / f"{name}.tar"
+        written = write_shard(target, samples(), header=header)
+        if written.keys != index.keys:
+            raise DatasetError(f"{tar}: its keys are not those of its index; build it again")
+        return grids, written.tar_bytes
+
+    def _latents(self, grids: Sequence[np.ndarray]) -> np.ndarray:
+        from randscene.train import encode_voxels
+
+        found: np.ndarray = encode_voxels(self._encoder, grids) if self._fast is None else self._fast.encode(grids)
+        return found
+
+
+def encode(
+    root: str | Path,
+    encoder: str,
+    *,
+    ray_address: str | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> EncodeReport:
+    """Put latents of all committed shards beside them; goes on where an earlier call was stopped.
+
+    The latents of a sample are those of its scene, the union of its instances' voxels, and of each instance, in the
+    frame that the dataset was built in. Read them with `open_dataset(root, latents=encoder)`.
+
+    Parameters
+    ----------
+    root : path
+        Dataset folder; on a cluster, on a file system that all nodes share.
+    encoder : str
+        `mini`, a folder in the hub's layout, or a Hugging Face id.
+    ray_address : str, optional
+        A running Ray cluster; a local one is started otherwise.
+    workers : int, optional
+        Actors; by default one a GPU of the cluster, or one a CPU where it has none.
+    device : {"cpu", "cuda"}, optional
+        By default `cuda` where the cluster has GPUs.
+    progress : callable, optional
+        Called with (shards done, shards, grids encoded by this call).
+
+    Raises
+    ------
+    DatasetError
+        If there is no committed shard, or one is corrupt.
+    CheckpointError
+        If the encoder cannot be loaded.
+    RandsceneError
+        If there is no GPU though `device` asks for one, or the disk is full.
+    """
+    from randscene.train import load_encoder
+
+    begun = time.monotonic()
+    folder = Path(root).absolute()
+    names = sorted(path.name.removesuffix(".index.json") for path in (folder / "shards").glob("*.index.json"))
+    if not names:
+        raise DatasetError(
+            f"{root} has no committed shard: name the folder of a dataset that `randscene generate` made"
+        )
+    loaded = load_encoder(encoder)
+    sha256 = loaded.sha256
+    target = folder / sidecar_folder(sha256)
+    todo = [name for name in names if not _done(folder, target, name)]
+    grids = written = 0
+    if progress is not None:
+        progress(len(names) - len(todo), len(names), 0)
+    lock = exclusive(target / ".encode.lock", busy=f"{target}: another `randscene encode` is writing here")
+    if todo:
+        expected = sum(_grids(folder, name) for name in todo)
+        with lock, ray_session(ray_address, cpus=workers if device == "cpu" else None) as ray:
+            remove_leftovers(target)
+            chosen, count = _placement(ray.cluster_resources(), device, workers, len(todo))
+            remote = ray.remote(num_gpus=1, num_cpus=1) if chosen == "cuda" else ray.remote(num_cpus=1)
+            compile_it = chosen == "cuda" and expected / count >= COMPILE_FROM
+            idle = [
+                remote(EncodeActor).remote(str(folder), encoder, sha256, device=chosen, compile=compile_it)
+                for _ in range(count)
+            ]
+            running: dict[Any, Any] = {}
+            waiting = list(reversed(todo))
+            done = len(names) - len(todo)
+            while waiting or running:
+                while waiting and idle:
+                    actor = idle.pop()
+                    running[actor.encode.remote(waiting.pop())] = actor
+                (finished,), _ = ray.wait(list(running), num_returns=1)
+                idle.append(running.pop(finished))
+                try:
+                    made, size = ray.get(finished)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause if isinstance(error.cause, RandsceneError) else error from error
+                except deaths(ray) as error:
+                    raise RandsceneError(
+                        f"a worker died while it encoded ({str(error).splitlines()[0]}); what is done is kept: "
+                        "run the same command again, with fewer --workers if memory ran out"
+                    ) from error
+                done, grids, written = done + 1, grids + made, written + size
+                if progress is not None:
+                    progress(done, len(names), grids)
+    return EncodeReport(
+        folder=target,
+        shards=len(names),
+        shards_made=len(todo),
+        grids_made=grids,
+        bytes_made=written,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _placement(resources: dict[str, float], device: str | None, workers: int | None, shards: int) -> tuple[str, int]:
+    """Device and number of actors on a cluster with these resources."""
+    gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+    if device == "cuda" and not gpus:
+        raise RandsceneError("there is no GPU in this Ray cluster: leave --device out, or set it to cpu")
+    chosen = device or ("cuda" if gpus else "cpu")
+    return chosen, max(1, min(shards, workers or (gpus if chosen == "cuda" else cpus)))
+
+
+def _done(folder: Path, target: Path, name: str) -> bool:
+    """Whether the latents of a shard are committed and of this very shard."""
+    try:
+        return belongs(load_index(target / f"{name}.tar"), load_index(folder / "shards" / f"{name}.tar"))
+    except DatasetError:
+        return False
+
+
+def _grids(folder: Path, name: str) -> int:
+    index = load_index(folder / "shards" / f"{name}.tar")
+    return int(index.n_instances.sum()) + len(index)
+
+
+def _chunks(tar: Path) -> Iterator[tuple[list[str], np.ndarray, list[np.ndarray]]]:
+    """Samples of a shard, some thousand grids at a time: keys, number of grids of each, and the grids.
+
+    A sample's grids are the scene's, the union of its instances', then each instance's.
+    """
+    keys: list[str] = []
+    counts: list[int] = []
+    grids: list[np.ndarray] = []
+    for key, members in read_tar(tar):
+        voxels = npz_arrays(members["voxels.npz"], ("coords", "offsets"))
+        coords, offsets = voxels["coords"], voxels["offsets"]
+        keys.append(key)
+        counts.append(len(offsets))
+        grids.append(np.unique(coords, axis=0))
+        grids += [coords[offsets[i] : offsets[i + 1]] for i in range(len(offsets) - 1)]
+        if len(grids) >= GRIDS_AT_ONCE:
+            yield keys, np.array(counts), grids
+            keys, counts, grids = [], [], []
+    if keys:
+        yield keys, np.array(counts), grids

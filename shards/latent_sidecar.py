@@ -1,0 +1,100 @@
+"""Latents beside a dataset's shards: `latents/{encoder}/` holds a tar for every shard, with its keys in its order.
+
+They are what `randscene encode` writes for datasets whose samples hold no latents. The folder is named by the first
+digits of the SHA-256 of the encoder's weights, so that one dataset can have latents of several encoders. Each tar holds
+`{key}.latents.npy` alone, and its index, which commits it, says of which tar it was made.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from randscene.errors import DatasetError
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
+from randscene.shards.store import Store
+
+MEMBER = "latents.npy"
+FOLDER = "latents"
+_DIGITS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatentSet:
+    """Latents of one encoder."""
+
+    name: str
+    """What the encoder was loaded as."""
+    sha256: str
+    """Of its weights."""
+    shards: Mapping[str, ShardIndex]
+    """By the name of the shard, without ending: the index of its latents."""
+
+    def covers(self, shards: Mapping[str, ShardIndex]) -> bool:
+        """Whether each of these shards (name to index) has its latents here."""
+        return all(name in self.shards and belongs(self.shards[name], index) for name, index in shards.items())
+
+
+def sidecar_folder(sha256: str) -> str:
+    """Folder of the latents of an encoder, relative to the dataset."""
+    return f"{FOLDER}/{sha256[:_DIGITS]}"
+
+
+def sidecar_header(index: ShardIndex, *, name: str, sha256: str) -> dict[str, object]:
+    """Header of the index of latents of a shard."""
+    return {**index.header, "encoder": {"name": name, "sha256": sha256}, "latents_of": index.tar_sha256}
+
+
+def belongs(sidecar: ShardIndex, shard: ShardIndex) -> bool:
+    """Whether latents were made of this very shard."""
+    return sidecar.header.get("latents_of") == shard.tar_sha256 and sidecar.keys == shard.keys
+
+
+def latent_sets(store: Store) -> list[LatentSet]:
+    """The latents that a dataset has beside its shards, one entry an encoder, sorted by hash.
+
+    Raises
+    ------
+    DatasetError
+        If an index is corrupt or its tar is not whole.
+    """
+    found = []
+    for folder in sorted(store.folders(FOLDER)):
+        if not re.fullmatch(rf"[0-9a-f]{{{_DIGITS}}}", folder):
+            continue
+        sizes = store.sizes(f"{FOLDER}/{folder}")
+        indices = {}
+        for file in sorted(sizes):
+            if not file.endswith(INDEX_ENDING):
+                continue
+            name = file.removesuffix(INDEX_ENDING)
+            where = f"{store.url}/{FOLDER}/{folder}/{name}"
+            index = parse_index(store.read(f"{FOLDER}/{folder}/{file}"), where=f"{where}{INDEX_ENDING}")
+            check_size(index, sizes.get(f"{name}.tar", 0), where=f"{where}.tar")
+            indices[name] = index
+        if indices:
+            encoder = next(iter(indices.values())).header["encoder"]
+            found.append(LatentSet(name=str(encoder["name"]), sha256=str(encoder["sha256"]), shards=indices))
+    return found
+
+
+def choose_latents(url: str, sets: Sequence[LatentSet], encoder: str, shards: Mapping[str, ShardIndex]) -> LatentSet:
+    """The set of an encoder, by its name or the first digits (eight at least) of its hash.
+
+    Raises
+    ------
+    DatasetError
+        If there is none or more than one, or it lacks some of the shards.
+    """
+    by_hash = re.fullmatch(r"[0-9a-f]{8,64}", encoder) is not None
+    chosen = [item for item in sets if item.name == encoder or (by_hash and item.sha256.startswith(encoder))]
+    if len(chosen) != 1:
+        held = ", ".join(f"{item.name} ({item.sha256[:12]})" for item in sets) or "none"
+        many = "more than one set of" if chosen else "no"
+        raise DatasetError(f"{url} has {many} latents of encoder {encoder} beside its shards; it has: {held}")
+    if not chosen[0].covers(shards):
+        lacking = [name for name, index in shards.items() if not chosen[0].covers({name: index})]
+        raise DatasetError(
+            f"{url}: {len(lacking)} of {len(shards)} shards lack latents of encoder {encoder} or were built again "
+            f"since ({lacking[0]}): run `randscene encode` again"
+        )
+    return chosen[0]

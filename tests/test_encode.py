@@ -1,0 +1,183 @@
+"""Latents beside the shards: the same as those stored inside, resumable, never another shard's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from randscene.errors import DatasetError, RandsceneError
+from randscene.files import exclusive
+from randscene.generator.encode import EncodeActor, encode
+from randscene.ray_session import ray_session
+from randscene.shards import lint, open_dataset, read_tar
+from randscene.shards.latent_sidecar import latent_sets, sidecar_folder
+from randscene.shards.store import open_store
+from randscene.train import encode_voxels, load_encoder
+from tests.shard_fixtures import make_dataset
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    """Started once: the calls of this process find it there."""
+    with ray_session("local", cpus=2):
+        yield
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    make_dataset(tmp_path / "dataset", scenes=4, views=2, latents=False)
+    return tmp_path / "dataset"
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("encoded") / "dataset"
+    make_dataset(root, scenes=4, views=2, latents=False)
+    encode(root, "mini", workers=2)
+    return root
+
+
+def tars(root: Path) -> dict[str, bytes]:
+    return {
+        path.name: path.read_bytes() for path in sorted((root / "latents").glob("*/*")) if path.name != ".encode.lock"
+    }
+
+
+def test_a_sample_s_latents_are_those_of_its_scene_and_of_each_instance(encoded):
+    samples = open_dataset(encoded, split=None, latents="mini")
+    encoder = load_encoder("mini")
+    for index in (0, len(samples) - 1):
+        sample = samples[index]
+        grids = [sample.scene_coords(), *(sample.instance_coords(i + 1) for i in range(sample.n_instances))]
+        np.testing.assert_array_equal(sample.latents, encode_voxels(encoder, grids))
+        assert sample.meta["encoder"] == {"name": "mini", "sha256": encoder.sha256}
+    assert open_dataset(encoded, split=None)[0].latents is None
+
+
+def test_a_set_is_found_by_the_first_digits_of_its_hash_and_only_by_its_own(encoded):
+    sha256 = load_encoder("mini").sha256
+    assert open_dataset(encoded, split=None, latents=sha256[:8])[0].latents is not None
+    with pytest.raises(DatasetError, match=r"no latents of encoder other.*mini"):
+        open_dataset(encoded, split=None, latents="other")
+
+
+def test_keys_are_those_of_the_shards_in_their_order(encoded):
+    for tar in sorted((encoded / "latents").glob("*/*.tar")):
+        shard = [key for key, _ in read_tar(encoded / "shards" / tar.name)]
+        assert [key for key, members in read_tar(tar) if set(members) == {"latents.npy"}] == shard
+
+
+def test_webdataset_reads_the_latents_as_they_are(encoded):
+    webdataset = pytest.importorskip("webdataset")
+    urls = [str(path) for path in sorted((encoded / "latents").glob("*/*.tar"))]
+    found = {item["__key__"]: item for item in webdataset.WebDataset(urls, shardshuffle=False).decode()}
+    assert set(found) == set(open_dataset(encoded, split=None).keys)
+    assert all(item["latents.npy"].shape[1:] == (8, 16, 16, 16) for item in found.values())
+
+
+def test_the_same_command_again_has_nothing_to_do(encoded):
+    before = tars(encoded)
+    report = encode(encoded, "mini")
+    assert report.shards_made == 0 and report.shards == len(before) // 2
+    assert tars(encoded) == before
+
+
+def test_any_number_of_workers_gives_the_same_bytes(dataset, encoded):
+    encode(dataset, "mini", workers=1)
+    assert tars(dataset) == tars(encoded)
+
+
+def test_a_lost_or_cut_file_is_made_again_and_nothing_else(dataset):
+    encode(dataset, "mini")
+    before = tars(dataset)
+    (folder,) = (dataset / "latents").iterdir()
+    first, second = sorted(folder.glob("*.tar"))[:2]
+    first.write_bytes(first.read_bytes()[:1000])
+    second.with_suffix(".index.json").unlink()
+    assert encode(dataset, "mini").shards_made == 2
+    assert tars(dataset) == before
+
+
+def test_latents_of_a_shard_that_was_built_again_are_refused_and_made_again(dataset):
+    encode(dataset, "mini")
+    (folder,) = (dataset / "latents").iterdir()
+    index = sorted(folder.glob("*.index.json"))[0]
+    content = json.loads(index.read_text())
+    content["header"]["latents_of"] = "0" * 64
+    index.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="lack latents of encoder mini or were built again"):
+        open_dataset(dataset, split=None, latents="mini")
+    assert any("another shard" in problem.message for problem in lint(dataset).problems)
+    assert encode(dataset, "mini").shards_made == 1
+    assert lint(dataset).ok
+
+
+def test_a_kill_at_any_instant_ends_in_the_same_bytes(dataset, encoded):
+    command = [sys.executable, "-m", "randscene.cli.main", "encode", str(dataset), "--workers", "1"]
+    for _ in range(2):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        while process.poll() is None and not list(dataset.glob("latents/*/*.index.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    encode(dataset, "mini")
+    assert tars(dataset) == tars(encoded)
+
+
+def test_lint_reads_latents_too(encoded, dataset):
+    report = lint(encoded)
+    assert report.ok and report.bytes > lint(dataset).bytes
+    encode(dataset, "mini")
+    tar = sorted(dataset.glob("latents/*/*.tar"))[0]
+    data = bytearray(tar.read_bytes())
+    data[-6000] ^= 1
+    tar.write_bytes(data)
+    assert any("SHA-256" in problem.message for problem in lint(dataset).problems)
+
+
+def test_two_at_once_are_refused(dataset):
+    folder = dataset / sidecar_folder(load_encoder("mini").sha256)
+    with exclusive(folder / ".encode.lock", busy="mine"), pytest.raises(RandsceneError, match="another `randscene"):
+        encode(dataset, "mini")
+
+
+def test_a_corrupt_shard_is_named_and_not_encoded(dataset):
+    tar = sorted((dataset / "shards").glob("*.tar"))[0]
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(DatasetError, match=rf"{tar.name}: its SHA-256"):
+        encode(dataset, "mini")
+
+
+def test_other_weights_under_the_same_name_are_refused(dataset):
+    with pytest.raises(RandsceneError, match="other weights on this machine"):
+        EncodeActor(str(dataset), "mini", "0" * 64)
+
+
+def test_a_gpu_that_is_not_there_is_named(dataset):
+    with pytest.raises(RandsceneError, match="no GPU in this Ray cluster"):
+        encode(dataset, "mini", device="cuda")
+
+
+def test_a_folder_without_shards_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no committed shard"):
+        encode(tmp_path, "mini")
+
+
+def test_sets_of_several_encoders_live_side_by_side(encoded):
+    (only,) = latent_sets(open_store(encoded))
+    assert (only.name, len(only.sha256)) == ("mini", 64)
