@@ -173,3 +173,95 @@ def test_every_family_of_flat_topped_tables_carries():
         model = build_model(family, seeding.integer("support test", family))
         parts = [trimesh.Trimesh(part.surface.vertices, part.surface.faces, process=False) for part in model.parts]
         assert find_support(mesh_of(*parts)) is not None, family
+
+
+def block(x: float, y: float, size: float = 0.1, z: float = 0.72, height: float = 0.2) -> trimesh.Trimesh:
+    box = trimesh.creation.box((size, size, height))
+    box.apply_translation((x, y, z + height / 2))
+    return box
+
+
+def carried(support) -> shapely.Polygon:
+    return shapely.Polygon(support.polygon, support.holes)
+
+
+def test_things_on_a_top_are_cut_out_of_its_polygon():
+    support = find_support(mesh_of(slab(RECTANGLE), *legs(RECTANGLE), block(0.5, 0.2), block(-0.6, -0.3, size=0.05)))
+    assert support.height == pytest.approx(0.72, abs=1e-9)
+    region = carried(support)
+    assert len(support.holes) == 2
+    assert region.distance(shapely.box(0.45, 0.15, 0.55, 0.25)) > 1e-3
+    assert shapely.Point(support.anchor).distance(region.boundary) >= support.clearance
+    assert shapely.Point(support.anchor).distance(region.boundary) == pytest.approx(support.clearance, abs=1e-6)
+
+
+def test_an_ornament_in_the_middle_moves_the_anchor():
+    plain = find_support(table(RECTANGLE))
+    support = find_support(mesh_of(slab(RECTANGLE), *legs(RECTANGLE), block(0, 0, size=0.06, height=0.02)))
+    assert np.hypot(*plain.anchor) < 1e-6 and np.hypot(*support.anchor) > 0.2
+    assert 0.1 < support.clearance < plain.clearance
+
+
+def test_a_raised_rim_leaves_the_sunk_top():
+    rim = slab(RECTANGLE.difference(RECTANGLE.buffer(-0.03, join_style="mitre")), z=0.74, thickness=0.02)
+    support = find_support(mesh_of(slab(RECTANGLE), rim, *legs(RECTANGLE)))
+    assert support.height == pytest.approx(0.72, abs=1e-9)
+    assert RECTANGLE.buffer(-0.03).contains(carried(support))
+
+
+def test_a_back_that_takes_little_of_the_top_leaves_the_rest():
+    support = find_support(
+        mesh_of(slab(RECTANGLE), *legs(RECTANGLE), slab(shapely.box(-0.8, 0.45, 0.8, 0.5), 1.1, 0.38))
+    )
+    assert support.height == pytest.approx(0.72, abs=1e-9)
+    assert max(y for _, y in support.polygon) < 0.45
+
+
+def test_a_top_of_two_heights_carries_on_one_of_them_only():
+    high, low = shapely.box(-0.8, -0.5, 0.4, 0.5), shapely.box(0.4, -0.5, 0.8, 0.5)
+    support = find_support(mesh_of(slab(high, z=0.72), slab(low, z=0.715), *legs(RECTANGLE)))
+    assert support.height == pytest.approx(0.72, abs=1e-9)
+    assert carried(support).difference(high.buffer(2e-3)).area < 1e-9
+
+
+def test_gaps_as_wide_as_a_foot_part_the_top():
+    boards = [shapely.box(x, -0.5, x + 0.39, 0.5) for x in (-0.8, -0.4, 0.0, 0.4)]
+    assert find_support(mesh_of(*(slab(board) for board in boards), *legs(RECTANGLE))) is None
+
+
+def test_of_two_nearly_equal_coincident_tops_the_upper_counts():
+    support = find_support(mesh_of(slab(RECTANGLE), slab(RECTANGLE, z=0.72 + 2e-5, thickness=0.01), *legs(RECTANGLE)))
+    assert support.height == pytest.approx(0.72 + 2e-5, abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    things=st.lists(st.tuples(st.floats(-0.75, 0.75), st.floats(-0.45, 0.45), st.floats(0.02, 0.15)), max_size=6),
+    yaw=st.floats(0, 2 * math.pi),
+)
+def test_the_circle_around_the_anchor_is_level_and_free_above(things, yaw):
+    blocks = [block(x, y, size) for x, y, size in things]
+    mesh = mesh_of(slab(RECTANGLE), *legs(RECTANGLE), *blocks)
+    turn = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
+    mesh = AssetMesh(**{**vars(mesh), "vertices": mesh.vertices @ turn.T})
+    support = find_support(mesh)
+    if support is None:
+        return
+    circle = shapely.Point(support.anchor).buffer(support.clearance)
+    for x, y, size in things:
+        outline = shapely.affinity.rotate(
+            shapely.box(x - size / 2, y - size / 2, x + size / 2, y + size / 2), yaw, origin=(0, 0), use_radians=True
+        )
+        assert circle.distance(outline) > 0
+    top = shapely.affinity.rotate(RECTANGLE, yaw, origin=(0, 0), use_radians=True)
+    assert top.buffer(1e-9).contains(circle)
+
+
+def test_a_finely_divided_top_has_the_same_polygon():
+    mesh = slab(RECTANGLE)
+    vertices, faces = mesh.vertices, mesh.faces
+    while len(faces) < 100_000:
+        vertices, faces = trimesh.remesh.subdivide(vertices, faces)
+    support = find_support(mesh_of(trimesh.Trimesh(vertices, faces, process=False), *legs(RECTANGLE)))
+    assert support.area == pytest.approx(RECTANGLE.area, rel=1e-3)
+    assert len(support.polygon) == 4
