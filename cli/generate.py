@@ -7,7 +7,6 @@ import typer
 
 from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
-from randscene.files import write_atomic
 
 if TYPE_CHECKING:
     from randscene.manifests import AssetRecord, DatasetSpec
@@ -23,29 +22,21 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Replace one field 
 def plan(
     spec: Spec,
     assets: Assets,
-    out: Annotated[Path, typer.Option("--out", help="Folder for recipes.jsonl.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the plan.")],
     scenes: Scenes = None,
     set_: Set = None,
 ) -> None:
-    """Plan scenes without rendering them: one recipe a line in OUT/recipes.jsonl.
+    """Plan scenes without rendering them: one recipe a line in OUT/recipes.jsonl, with its lock and spec beside it.
 
     Example: randscene plan rand-15k --assets assets.lock.jsonl --out plans/rand-15k --scenes 1000
     """
-    from randscene.generator import plan as plan_scenes
+    from randscene.generator.plan_folder import write_plan
 
     dataset_spec, records = _read(spec, assets, scenes, set_ or [])
-    target = out / "recipes.jsonl"
-    lines = []
-    with progress_bar() as bar:
+    with stops_cleanly("nothing was written; run the same command again"), progress_bar() as bar:
         task = bar.add_task("plan", total=len(dataset_spec.indices()))
-        for recipe in plan_scenes(dataset_spec, records):
-            lines.append(recipe.to_json() + "\n")
-            bar.advance(task)
-    text = "".join(lines)
-    if target.exists() and target.read_text(encoding="utf-8") != text:
-        raise DatasetError(f"{target} holds another plan; choose another --out")
-    write_atomic(target, text)
-    console.print(f"{len(lines)} recipes in {target}")
+        planned = write_plan(dataset_spec, records, out, progress=lambda done: bar.update(task, completed=done))
+    console.print(f"{planned['scenes']} recipes in {out / 'recipes.jsonl'}; check them with: randscene verify {out}")
 
 
 def generate(

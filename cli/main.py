@@ -8,12 +8,14 @@ import typer
 
 from randscene.cli import assets
 from randscene.cli.demo import demo
+from randscene.cli.encode import encode
 from randscene.cli.evaluate import evaluate
 from randscene.cli.generate import generate, plan
 from randscene.cli.lint import lint
 from randscene.cli.predict import predict
 from randscene.cli.preview import preview
 from randscene.cli.train import train
+from randscene.cli.verify import verify
 from randscene.errors import RandsceneError
 from randscene.files import explain_os_errors
 
@@ -25,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
-for command in (plan, generate, lint, preview, train, predict, evaluate, demo):
+for command in (plan, verify, generate, encode, lint, preview, train, predict, evaluate, demo):
     app.command()(command)
 
 

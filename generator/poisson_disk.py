@@ -10,6 +10,7 @@ import numpy as np
 from randscene.errors import PlanError
 from randscene.generator.recipe import DECIMALS
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscLayout:
     """Where the discs went, and what it took."""
