@@ -49,7 +49,7 @@ def make_grids(assets: Path, scenes: int, views: int, out: Path) -> None:
     from randscene.generator.planning import PlanContext, plan_scene
     from randscene.generator.scene_maker import SceneMaker
     from randscene.generator.view_centric import world_to_view
-    from randscene.generator.voxelize import SceneVoxelizer
+    from randscene.generator.voxelization import SceneVoxelizer
     from randscene.manifests import load_asset_mesh, load_lock, load_spec, with_overrides
 
     lock = load_lock(assets)

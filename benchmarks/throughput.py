@@ -23,7 +23,7 @@ from randscene.generator.ray_caster import RayScene
 from randscene.generator.scene_maker import SceneMaker
 from randscene.generator.view_centric import world_to_view
 from randscene.generator.visibility import visible_views
-from randscene.generator.voxelize import SceneVoxelizer
+from randscene.generator.voxelization import SceneVoxelizer
 from randscene.manifests import build_lock, load_asset_mesh, load_lock, load_spec, with_overrides
 
 seconds: dict[str, float] = {}

@@ -21,7 +21,7 @@ import numpy as np
 
 from randscene.generator.cameras import directions, look_at_matrices
 from randscene.generator.view_centric import world_to_view
-from randscene.generator.voxelize import SceneVoxelizer, voxelize
+from randscene.generator.voxelization import SceneVoxelizer, voxelize
 from randscene.manifests import load_asset_mesh
 from randscene.manifests.procedural import build_glb, enumerate_assets
 from randscene.seeding import generator

@@ -17,7 +17,7 @@ from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import SceneRecipe
 from randscene.generator.view_centric import apply_transform, world_to_view
 from randscene.generator.visibility import VisibleView, visible_views
-from randscene.generator.voxelize import SceneVoxelizer
+from randscene.generator.voxelization import SceneVoxelizer
 from randscene.manifests import AssetMesh, AssetRecord, DatasetSpec, load_asset_mesh, verified_path
 from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shard_fixtures import make_dataset
 
 from randscene.errors import DatasetError, RandsceneError
 from randscene.files import exclusive
@@ -20,7 +21,6 @@ from randscene.shards import lint, open_dataset, read_tar
 from randscene.shards.latent_sidecar import latent_sets, sidecar_folder
 from randscene.shards.store import open_store
 from randscene.train import encode_voxels, load_encoder
-from tests.shard_fixtures import make_dataset
 
 pytestmark = pytest.mark.ray
 

@@ -1,8 +1,10 @@
 """What may be imported where."""
 
 import ast
+import importlib
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ GENERATION_ONLY = ("bpy", "ray", "trimesh", "objaverse", "pydantic", "embreex", 
 
 BLOCKED = """
 import sys
+import types
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {blocked!r}:
@@ -65,3 +68,12 @@ def test_dependencies_point_down_only(room):
                     fits = any(below == able or below.startswith(f"{able}.") for able in ALLOWED[room])
                     parent = any(able.startswith(f"{below}.") for able in ALLOWED[room])
                     assert fits or parent, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("room", ["manifests", "generator", "shards", "train"])
+def test_no_public_name_is_hidden_by_a_module_of_the_same_name(room):
+    package = importlib.import_module(f"randscene.{room}")
+    for path in (ROOT / room).glob("*.py"):
+        importlib.import_module(f"randscene.{room}.{path.stem}" if path.stem != "__init__" else f"randscene.{room}")
+    hidden = [name for name in package.__all__ if isinstance(getattr(package, name), types.ModuleType)]
+    assert not hidden

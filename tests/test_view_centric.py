@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from randscene.errors import AssetError, RandsceneError
 from randscene.generator.cameras import Directions, look_at_matrices
 from randscene.generator.view_centric import apply_transform, world_to_view
-from randscene.generator.voxelize import SceneVoxelizer
+from randscene.generator.voxelization import SceneVoxelizer
 
 ANGLES = st.floats(-1.0, 1.0)
 FRAMES = ("yaw", "full", "canonical")

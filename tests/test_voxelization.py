@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from randscene.errors import AssetError
-from randscene.generator import voxelize as module
+from randscene.generator import voxelization as module
 from randscene.generator.view_centric import apply_transform
-from randscene.generator.voxelize import SceneVoxelizer, voxelize
+from randscene.generator.voxelization import SceneVoxelizer, voxelize
 from randscene.manifests import load_asset_mesh
 
 DATA = Path(__file__).parent / "data" / "voxels.npz"
