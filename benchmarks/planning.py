@@ -4,8 +4,8 @@
 
 Plans with the rand-15k preset (2 to 12 objects, 150 cameras) from a lock that is in memory, 300 procedural assets by
 default. All times are processor time of this one process. The side-by-side part places the same objects at the same
-sizes on a plane as large as our region: randscene by bounding circles, scene_synthesizer (pip install
-scene_synthesizer) by random trials against its collision manager, meshes loaded beforehand for both. It is left out,
+sizes on a plane as large as our region: randscene by bounding circles, scene_synthesizer (extra
+`benchmarks`) by random trials against its collision manager, meshes loaded beforehand for both. It is left out,
 with a word, where that package is not installed.
 """
 

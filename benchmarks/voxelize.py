@@ -4,7 +4,7 @@
 
 Eight embedded assets, their triangles divided until each has 20,000 to 100,000; one thread, processor time. Open3D
 does what TRELLIS does (dataset_toolkits/voxelize.py): transform, clip, create_from_triangle_mesh_within_bounds. Open3D
-is left out, with a word, where it is not installed (pip install open3d). Both must give the same voxels.
+is left out, with a word, where it is not installed (extra `benchmarks`). Both must give the same voxels.
 """
 
 import argparse
