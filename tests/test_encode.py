@@ -15,7 +15,7 @@ from shard_fixtures import make_dataset
 
 from randscene.errors import DatasetError, RandsceneError
 from randscene.files import exclusive
-from randscene.generator.encode import EncodeActor, encode
+from randscene.generator.encode import EncodeActor, _placement, encode
 from randscene.ray_session import ray_session
 from randscene.shards import lint, open_dataset, read_tar
 from randscene.shards.latent_sidecar import latent_sets, sidecar_folder
@@ -166,6 +166,20 @@ def test_a_corrupt_shard_is_named_and_not_encoded(dataset):
 def test_other_weights_under_the_same_name_are_refused(dataset):
     with pytest.raises(RandsceneError, match="other weights on this machine"):
         EncodeActor(str(dataset), "mini", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("resources", "device", "workers", "expected"),
+    [
+        ({"CPU": 8.0}, None, None, ("cpu", 8)),
+        ({"CPU": 16.0, "GPU": 2.0}, None, None, ("cuda", 4)),
+        ({"CPU": 16.0, "GPU": 2.0}, None, 1, ("cuda", 1)),
+        ({"CPU": 16.0, "GPU": 2.0}, "cpu", None, ("cpu", 10)),
+        ({"CPU": 64.0, "GPU": 8.0}, None, None, ("cuda", 10)),
+    ],
+)
+def test_actors_go_to_gpus_where_there_are_some_and_are_no_more_than_shards(resources, device, workers, expected):
+    assert _placement(resources, device, workers, 10) == expected
 
 
 def test_a_gpu_that_is_not_there_is_named(dataset):
