@@ -1,6 +1,8 @@
 """Support surfaces, found from geometry: which tops can carry, where, and with how much room to the edge."""
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from randscene.manifests import AssetMesh, find_support
+from randscene.manifests import AssetMesh, Support, find_support
 
 RECTANGLE = shapely.box(-0.8, -0.5, 0.8, 0.5)
 ROUND = shapely.Point(0, 0).buffer(0.6, quad_segs=16)
@@ -46,6 +48,35 @@ def legs(outline: shapely.Polygon, z: float = 0.7) -> list[trimesh.Trimesh]:
 
 def table(outline: shapely.Polygon) -> AssetMesh:
     return mesh_of(slab(outline), *legs(outline))
+
+
+def tilted(mesh: AssetMesh, slope: float) -> AssetMesh:
+    return replace(mesh, vertices=mesh.vertices + [0, 0, slope] * mesh.vertices[:, :1])
+
+
+def bumpy(mesh: AssetMesh, height: float) -> AssetMesh:
+    vertices, faces = mesh.vertices, mesh.faces
+    for _ in range(4):
+        vertices, faces = trimesh.remesh.subdivide(vertices, faces)
+    bumps = height * np.random.default_rng(0).random(len(vertices))
+    return mesh_of(trimesh.Trimesh(vertices + np.outer(bumps, [0, 0, 1]), faces, process=False))
+
+
+def misses(mesh: AssetMesh, support: Support) -> int:
+    """How many of the rays down over the circle around the anchor first meet anything but the plane."""
+    from embreex import rtcore_scene
+    from embreex.mesh_construction import TriangleMesh
+
+    unit = float(np.ptp(mesh.bounds, axis=0).max())
+    scene = rtcore_scene.EmbreeScene(robust=True)
+    corners = ((mesh.vertices - [*support.anchor, support.height]) / unit)[mesh.faces]
+    TriangleMesh(scene, corners.astype(np.float32))
+    at = np.linspace(-1, 1, 82) * support.clearance / unit
+    x, y = (axis.ravel() for axis in np.meshgrid(at, at))
+    inside = np.hypot(x, y) < support.clearance / unit
+    starts = np.stack((x, y, np.full(len(x), 2.0)), axis=1)[inside].astype(np.float32)
+    down = np.tile(np.array([0, 0, -1], np.float32), (len(starts), 1))
+    return int((np.abs(scene.run(starts, down, output=1)["tfar"] - 2) > 1.2e-5).sum())
 
 
 @pytest.mark.parametrize("outline", [RECTANGLE, ROUND, L_SHAPE], ids=["rectangle", "round", "l_shape"])
@@ -121,7 +152,22 @@ def test_a_hole_in_the_top_counts_for_the_clearance():
     assert support.clearance < 0.41
 
 
+def chair(seat: float = 0.45, height: float = 0.9) -> AssetMesh:
+    square, back = shapely.box(-0.25, -0.25, 0.25, 0.25), shapely.box(-0.25, 0.2, 0.25, 0.25)
+    return mesh_of(slab(square, z=seat), *legs(square, z=seat - 0.02), slab(back, z=height, thickness=height - seat))
+
+
 NOT_SUPPORTS = {
+    "chair on its legs": chair,
+    "chair with a low back": lambda: chair(0.45, 0.8),
+    "slope": lambda: tilted(table(RECTANGLE), 0.005),
+    "jar with a lid": lambda: mesh_of(
+        slab(shapely.Point(0, 0).buffer(0.3), z=0.5, thickness=0.5), slab(shapely.Point(0, 0).buffer(0.24), 0.55, 0.05)
+    ),
+    "shelf under a shelf": lambda: mesh_of(
+        slab(RECTANGLE), slab(shapely.box(-0.8, -0.1, 0.8, 0.5), z=0.9), *legs(RECTANGLE)
+    ),
+    "dented top": lambda: bumpy(table(RECTANGLE), 1e-3),
     "ball": lambda: mesh_of(trimesh.creation.icosphere(radius=0.5)),
     "open box": lambda: mesh_of(
         slab(RECTANGLE.difference(RECTANGLE.buffer(-0.02)), z=0.7, thickness=0.69), slab(RECTANGLE, z=0.02)
@@ -218,7 +264,7 @@ def test_a_back_that_takes_little_of_the_top_leaves_the_rest():
 
 
 def test_a_top_of_two_heights_carries_on_one_of_them_only():
-    high, low = shapely.box(-0.8, -0.5, 0.4, 0.5), shapely.box(0.4, -0.5, 0.8, 0.5)
+    high, low = shapely.box(-0.8, -0.5, 0.5, 0.5), shapely.box(0.5, -0.5, 0.8, 0.5)
     support = find_support(mesh_of(slab(high, z=0.72), slab(low, z=0.715), *legs(RECTANGLE)))
     assert support.height == pytest.approx(0.72, abs=1e-9)
     assert carried(support).difference(high.buffer(2e-3)).area < 1e-9
@@ -226,7 +272,23 @@ def test_a_top_of_two_heights_carries_on_one_of_them_only():
 
 def test_gaps_as_wide_as_a_foot_part_the_top():
     boards = [shapely.box(x, -0.5, x + 0.39, 0.5) for x in (-0.8, -0.4, 0.0, 0.4)]
-    assert find_support(mesh_of(*(slab(board) for board in boards), *legs(RECTANGLE))) is None
+    support = find_support(mesh_of(*(slab(board) for board in boards), *legs(RECTANGLE)))
+    assert any(board.contains(carried(support)) for board in boards)
+    narrow = [shapely.box(x, -0.5, x + 0.19, 0.5) for x in np.arange(8) * 0.2 - 0.8]
+    assert find_support(mesh_of(*(slab(board) for board in narrow), *legs(RECTANGLE))) is None
+
+
+def test_a_seam_is_bridged_only_where_nothing_carries_without():
+    halves = [shapely.box(-0.8, -0.5, -0.001, 0.5), shapely.box(0.001, -0.5, 0.8, 0.5)]
+    support = find_support(mesh_of(*(slab(half) for half in halves), *legs(RECTANGLE)))
+    assert any(half.contains(carried(support)) for half in halves)
+    assert misses(mesh_of(*(slab(half) for half in halves)), support) == 0
+
+
+def test_parts_that_almost_meet_are_one_top():
+    halves = [shapely.box(-0.8, -0.5, -1e-5, 0.5), shapely.box(1e-5, -0.5, 0.8, 0.5)]
+    support = find_support(mesh_of(*(slab(half) for half in halves), *legs(RECTANGLE)))
+    assert support.area == pytest.approx(RECTANGLE.area, rel=1e-3)
 
 
 def test_of_two_nearly_equal_coincident_tops_the_upper_counts():
@@ -265,3 +327,82 @@ def test_a_finely_divided_top_has_the_same_polygon():
     support = find_support(mesh_of(trimesh.Trimesh(vertices, faces, process=False), *legs(RECTANGLE)))
     assert support.area == pytest.approx(RECTANGLE.area, rel=1e-3)
     assert len(support.polygon) == 4
+
+
+def test_a_slim_l_carries_though_its_convex_hull_is_mostly_empty():
+    slim = shapely.Polygon([(0, 0), (2, 0), (2, 0.5), (0.5, 0.5), (0.5, 2), (0, 2)])
+    support = find_support(table(slim))
+    assert slim.contains(shapely.Point(support.anchor).buffer(support.clearance))
+    assert support.area == pytest.approx(slim.area, rel=1e-3)
+
+
+def test_a_keyboard_is_cut_out_however_thin():
+    flat = slab(shapely.box(-0.2, -0.1, 0.2, 0.1), z=0.7202, thickness=0.0002)
+    mesh = mesh_of(slab(RECTANGLE), flat, *legs(RECTANGLE))
+    support = find_support(mesh)
+    assert support.height == pytest.approx(0.72, abs=1e-9)
+    assert carried(support).disjoint(shapely.box(-0.2, -0.1, 0.2, 0.1))
+    assert misses(mesh, support) == 0
+
+
+def test_an_upright_sheet_is_cut_out_though_it_has_no_area_from_above():
+    sheet = trimesh.Trimesh(
+        [(-0.5, 0.1, 0.72), (0.5, 0.1, 0.72), (0.5, 0.1, 0.9), (-0.5, 0.1, 0.9)], [(0, 1, 2), (0, 2, 3)]
+    )
+    support = find_support(mesh_of(slab(RECTANGLE), sheet, *legs(RECTANGLE)))
+    assert carried(support).distance(shapely.LineString([(-0.5, 0.1), (0.5, 0.1)])) > 1e-3
+
+
+def test_a_face_missing_in_the_top_is_an_opening():
+    mesh = table(RECTANGLE)
+    vertices, faces = mesh.vertices, mesh.faces
+    for _ in range(3):
+        vertices, faces = trimesh.remesh.subdivide(vertices, faces)
+    centres = vertices[faces].mean(axis=1)
+    gone = (centres[:, 2] > 0.719) & (np.hypot(centres[:, 0] - 0.3, centres[:, 1]) < 0.15)
+    broken = mesh_of(trimesh.Trimesh(vertices, faces[~gone], process=False))
+    support = find_support(broken)
+    assert gone.any() and len(support.holes) > 0
+    assert misses(broken, support) == 0
+
+
+def test_a_dense_plant_on_a_table_is_cut_out_in_reasonable_time():
+    rng = np.random.default_rng(1)
+    leaves = np.array([0.5, 0.25, 0.85]) + 0.04 * rng.standard_normal((60_000, 1, 3))
+    leaves = np.maximum(leaves + 0.01 * rng.standard_normal((60_000, 3, 3)), [-9, -9, 0.72])
+    plant = trimesh.Trimesh(leaves.reshape(-1, 3), np.arange(180_000).reshape(-1, 3), process=False)
+    mesh = mesh_of(slab(RECTANGLE), *legs(RECTANGLE), plant)
+    begun = time.process_time()
+    support = find_support(mesh)
+    assert time.process_time() - begun < 10
+    assert misses(mesh, support) == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_last_bits_do_not_reach_the_record(seed):
+    rng = np.random.default_rng(seed)
+    mesh = mesh_of(slab(L_SHAPE), *legs(L_SHAPE), block(0.3, 0.3, size=0.1))
+    noise = 1 + 1e-15 * rng.integers(-2, 3, mesh.vertices.shape)
+    assert find_support(replace(mesh, vertices=mesh.vertices * noise)) == find_support(mesh)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    things=st.lists(st.tuples(st.floats(-0.7, 0.7), st.floats(-0.4, 0.4), st.floats(0.03, 0.2)), max_size=4),
+    scale=st.sampled_from([1e-6, 0.01, 1.0, 39.37, 1e6]),
+    shift=st.tuples(*[st.floats(-1000, 1000)] * 3),
+)
+def test_the_record_keeps_its_word_in_any_unit_and_place(things, scale, shift):
+    mesh = mesh_of(slab(RECTANGLE), *legs(RECTANGLE), *(block(x, y, size) for x, y, size in things))
+    mesh = replace(mesh, vertices=scale * (mesh.vertices + shift))
+    support = find_support(mesh)
+    if support is None:
+        return
+    region = carried(support)
+    assert region.is_valid and region.exterior.is_ccw
+    assert region.area == pytest.approx(support.area, rel=1e-6)
+    room = shapely.Point(support.anchor).distance(region.boundary)
+    assert region.contains(shapely.Point(support.anchor))
+    assert room * (1 - 1e-6) <= support.clearance + 1e-9 * scale and support.clearance <= room * (1 + 1e-12)
+    assert misses(mesh, support) == 0
