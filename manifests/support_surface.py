@@ -111,7 +111,8 @@ def _best_plane(triangles: NDArray[np.float64], reach: float) -> "tuple[float, s
             region = _carrying(level, body, above, seam)
             if region.area < share * footprint:
                 continue
-            polygon = _roomiest(region, CLEARANCE_OF_HEIGHT * plane.height)
+            # The margin is not held against tops of round proportions.
+            polygon = _roomiest(region, CLEARANCE_OF_HEIGHT * plane.height - 2 * MARGIN)
             if polygon is not None:
                 return plane.height, polygon
     return None
