@@ -10,7 +10,10 @@ import numpy as np
 from mathutils import Matrix
 
 from randscene.blender_scripts.asset_cache import AssetCache
-from randscene.blender_scripts.compat import apply_settings, enable_nodes
+from randscene.blender_scripts.compat import apply_settings
+from randscene.blender_scripts.environment import WorldMaker
+from randscene.blender_scripts.framing import hull_points
+from randscene.blender_scripts.ground_plane import ground_mesh
 from randscene.blender_scripts.scene_description import LightSource, SceneDescription, Viewpoint
 from randscene.errors import RenderError
 
@@ -26,10 +29,18 @@ class BuiltScene:
     camera: Any
     """bpy.types.Object."""
     points: np.ndarray
-    """(P, 3) float64: every vertex, world metres."""
+    """(P, 3) float64: vertices of the assets that span their convex hull, world metres."""
+    ground: Any = None
+    """bpy.types.Object of the floor, or None. It is in no label."""
+
+    def covers_picture(self, viewpoint: Viewpoint) -> bool:
+        """Whether more of the picture than what `points` reach may be covered: the floor is seen from above it."""
+        return self.ground is not None and viewpoint.camera_to_world[2, 3] > 0
 
     def look_from(self, viewpoint: Viewpoint) -> None:
-        """Move the camera."""
+        """Move the camera; seen from below, the scene has no floor."""
+        if self.ground is not None:
+            self.ground.hide_render = not self.covers_picture(viewpoint)
         self.camera.data.lens = SENSOR_MM / 2 / math.tan(math.radians(viewpoint.fov_deg) / 2)
         self.camera.matrix_parent_inverse = Matrix(viewpoint.camera_to_world.tolist())
 
@@ -40,9 +51,16 @@ class SceneBuilder:
     def __init__(self) -> None:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self._cache = AssetCache()
+        self._worlds = WorldMaker()
 
-    def build(self, description: SceneDescription, paths: Mapping[str, str], up_axes: Mapping[str, str]) -> BuiltScene:
-        """A new scene with linked copies of the assets, lights, world and camera.
+    def build(
+        self,
+        description: SceneDescription,
+        paths: Mapping[str, str],
+        up_axes: Mapping[str, str],
+        images: Mapping[str, str],
+    ) -> BuiltScene:
+        """A new scene with linked copies of the assets, lights, world, floor and camera.
 
         Each object's `pass_index` is its instance's id. Meshes are shared between instances of one asset, never
         copied. Call `clear` when done with it.
@@ -50,7 +68,8 @@ class SceneBuilder:
         Raises
         ------
         RenderError
-            `bad_request` if a uid has no path, `import_failed` or `no_geometry` for a file that cannot be used.
+            `bad_request` if a uid has no path, `import_failed` or `no_geometry` for a file that cannot be used; for
+            the picture that lights the scene see `WorldMaker.make`.
         """
         missing = [item.uid for item in description.assets if item.uid not in paths]
         if missing:
@@ -77,8 +96,12 @@ class SceneBuilder:
             camera.data, type="PERSP", sensor_fit="HORIZONTAL", sensor_width=SENSOR_MM, clip_start=1e-3, clip_end=1e5
         )
         scene.camera = camera
-        scene.world = _world(description)
-        return BuiltScene(scene=scene, camera=camera, points=np.concatenate(points))
+        scene.world = self._worlds.make(description, images)
+        everything = hull_points(np.concatenate(points))
+        ground = None
+        if description.ground is not None:
+            ground = stage.add("ground", ground_mesh(everything, description.ground), np.eye(4))
+        return BuiltScene(scene=scene, camera=camera, points=everything, ground=ground)
 
     def clear(self) -> None:
         """Remove every scene but the empty one that imports use, and assets over the memory budget."""
@@ -135,15 +158,3 @@ def _light_matrix(light: LightSource) -> np.ndarray:
     x /= np.linalg.norm(x)
     matrix[:3, :3] = np.column_stack([x, np.cross(z, x), z])
     return matrix
-
-
-def _world(description: SceneDescription) -> Any:
-    world = bpy.data.worlds.new("world")
-    enable_nodes(world)
-    nodes = world.node_tree.nodes
-    nodes.clear()
-    background = nodes.new("ShaderNodeBackground")
-    background.inputs["Color"].default_value = (*description.world_color, 1.0)
-    background.inputs["Strength"].default_value = description.world_strength
-    world.node_tree.links.new(background.outputs["Background"], nodes.new("ShaderNodeOutputWorld").inputs["Surface"])
-    return world

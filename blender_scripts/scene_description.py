@@ -37,6 +37,24 @@ class LightSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorldImage:
+    """An equirectangular picture that lights the scene. See `EnvironmentMap` in the recipe."""
+
+    sha256: str
+    name: str
+    turns: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundSurface:
+    """What the floor looks like."""
+
+    color: tuple[float, float, float]
+    """Linear RGB."""
+    roughness: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Viewpoint:
     """A square pinhole camera that looks down -Z with +Y up."""
 
@@ -53,6 +71,9 @@ class SceneDescription:
     lights: tuple[LightSource, ...]
     world_color: tuple[float, float, float]
     world_strength: float
+    """Factor on `world_color`, or the mean luminance of `world_image`."""
+    world_image: WorldImage | None
+    ground: GroundSurface | None
     viewpoints: tuple[Viewpoint, ...]
 
 
@@ -73,6 +94,8 @@ def scene_description(recipe: Mapping[str, Any]) -> SceneDescription:
             lights=tuple(_light(item) for item in recipe["lights"]),
             world_color=_triple(recipe["background"]["color"], "background color"),
             world_strength=_number(recipe["background"]["strength"], "background strength", low=0.0),
+            world_image=_world_image(recipe["background"]["image"]),
+            ground=_ground(recipe["ground"]),
             viewpoints=tuple(_viewpoint(item) for item in recipe["cameras"]),
         )
     except KeyError as error:
@@ -98,6 +121,24 @@ def _light(item: Mapping[str, Any]) -> LightSource:
     if light.kind != "point" and np.linalg.norm(light.target - light.position) < 1e-9:
         raise ValueError(f"a light of kind {light.kind} must have a target away from its position")
     return light
+
+
+def _world_image(item: Mapping[str, Any] | None) -> WorldImage | None:
+    if item is None:
+        return None
+    return WorldImage(
+        sha256=_text(item["sha256"], "background image sha256"),
+        name=_text(item["name"], "background image name"),
+        turns=_number(item["turns"], "background image turns"),
+    )
+
+
+def _ground(item: Mapping[str, Any] | None) -> GroundSurface | None:
+    if item is None:
+        return None
+    return GroundSurface(
+        color=_triple(item["color"], "ground color"), roughness=_number(item["roughness"], "ground roughness", low=0.0)
+    )
 
 
 def _viewpoint(item: Mapping[str, Any]) -> Viewpoint:

@@ -1,4 +1,4 @@
-"""Cameras around a scene: directions over the sphere, distance from the field of view, look-at matrices."""
+"""Cameras around a scene: directions over the sphere, axes, look-at matrices, intrinsics."""
 
 import math
 from dataclasses import dataclass
@@ -83,32 +83,37 @@ def directions(kind: str, views: int, rng: np.random.Generator) -> Directions:
     raise SpecError(f"cameras.kind: {kind!r} is none of uniform, trellis, upper, random")
 
 
-def distance_for(radius: float, fov_deg: float, margin: float) -> float:
-    """Distance at which a sphere fits a square frame.
-
-    Parameters
-    ----------
-    radius : float
-        Of the sphere around the look-at point, metres.
-    fov_deg : float
-        Field of view over the whole width.
-    margin : float
-        Share of the half frame that stays free at the sphere's outline.
-
-    Returns
-    -------
-    float
-        Metres from the sphere's centre to the camera.
-    """
-    slope = (1 - margin) * tan_half(fov_deg)
-    return radius * math.sqrt(1 + slope * slope) / slope
-
-
-def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], distance: float) -> np.ndarray:
-    """Camera-to-world matrices of cameras that look at one point, world Z up in the picture.
+def camera_axes(towards: Directions, roll: np.ndarray | float = 0.0) -> np.ndarray:
+    """Right, up and backwards of cameras that look along `-towards`, world Z up in the picture before the roll.
 
     The picture's right is horizontal and follows from the azimuth alone, so straight up and straight down are no
     special case.
+
+    Parameters
+    ----------
+    towards : Directions
+        V directions from what is looked at to the cameras.
+    roll : numpy.ndarray or float
+        (V,) or one for all: turn about the camera's own axis, counter-clockwise as it looks, in turns.
+
+    Returns
+    -------
+    numpy.ndarray
+        (V, 3, 3) float64 rotations: columns are right, up, backwards, world frame.
+    """
+    cosine, sine = cos_sin(towards.turns)
+    height = towards.height
+    flat = np.sqrt(np.maximum(0.0, (1 - height) * (1 + height)))
+    right = np.stack([-sine, cosine, np.zeros_like(sine)], axis=1)
+    up = np.stack([-height * cosine, -height * sine, flat], axis=1)
+    if np.any(roll):
+        c, s = (value[:, None] for value in cos_sin(np.broadcast_to(np.asarray(roll, np.float64), height.shape)))
+        right, up = c * right + s * up, c * up - s * right
+    return np.stack([right, up, np.stack([flat * cosine, flat * sine, height], axis=1)], axis=2)
+
+
+def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], distance: float) -> np.ndarray:
+    """Camera-to-world matrices of cameras that look at one point from one distance, world Z up in the picture.
 
     Parameters
     ----------
@@ -124,15 +129,10 @@ def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], d
     numpy.ndarray
         (V, 4, 4) float64, Blender/OpenGL convention: columns are right, up, backwards, position.
     """
-    cosine, sine = cos_sin(towards.turns)
-    height = towards.height
-    flat = np.sqrt(np.maximum(0.0, (1 - height) * (1 + height)))
-    backwards = np.stack([flat * cosine, flat * sine, height], axis=1)
-    matrices = np.tile(np.eye(4), (len(height), 1, 1))
-    matrices[:, :3, 0] = np.stack([-sine, cosine, np.zeros_like(sine)], axis=1)
-    matrices[:, :3, 1] = np.stack([-height * cosine, -height * sine, flat], axis=1)
-    matrices[:, :3, 2] = backwards
-    matrices[:, :3, 3] = np.asarray(look_at, np.float64) + distance * backwards
+    axes = camera_axes(towards)
+    matrices = np.tile(np.eye(4), (len(axes), 1, 1))
+    matrices[:, :3, :3] = axes
+    matrices[:, :3, 3] = np.asarray(look_at, np.float64) + distance * axes[:, :, 2]
     return matrices
 
 

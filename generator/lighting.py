@@ -1,26 +1,39 @@
-"""Lights of a scene: random three-point style rigs, and TRELLIS's fixed one.
+"""Lights of a scene: random three-point style rigs, TRELLIS's fixed one, and the user's own pictures.
 
 Powers follow Blender: a point light of P watts gives the irradiance P / (4 pi d^2) at distance d, an area light
 P / (pi d^2) straight ahead, a sun its strength; a white diffuse surface under irradiance E has the linear value E / pi.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from randscene.errors import SpecError
-from randscene.generator.recipe import DECIMALS, Background, Light, Vector3
+from randscene.generator.light_pictures import Picture
+from randscene.generator.recipe import DECIMALS, Background, EnvironmentMap, Light, Vector3
 from randscene.generator.trigonometry import cos_sin
+from randscene.manifests.spec import LightSpec
+
+TRELLIS_EXPOSURE = 0.26
+"""Factor on all of TRELLIS's lights. Its powers are made for Blender's Filmic curve: without it a white surface that
+faces up has the linear value 3.8, which Standard clips; with it 0.99."""
 
 
 def make_lights(
-    kind: str, rng: np.random.Generator, *, look_at: Vector3, radius: float, extent: float
+    rules: LightSpec,
+    rng: np.random.Generator,
+    *,
+    look_at: Vector3,
+    radius: float,
+    extent: float,
+    pictures: Sequence[Picture] = (),
 ) -> tuple[tuple[Light, ...], Background]:
-    """Lights and ambient of one of the kinds that a spec names: `random`, `trellis`.
+    """Lights and ambient of the kind that a spec names.
 
     Parameters
     ----------
-    kind : str
+    rules : LightSpec
     rng : numpy.random.Generator
         Only its `random()` is used.
     look_at : (float, float, float)
@@ -29,17 +42,45 @@ def make_lights(
         Of the scene's bounding sphere around `look_at`, metres.
     extent : float
         Largest side of the scene's bounding box, metres.
+    pictures : sequence of Picture
+        What `hdri` draws from; see `light_pictures`.
 
     Raises
     ------
     SpecError
         If there is no such kind.
     """
-    if kind == "random":
+    if rules.kind == "random":
         return random_lights(rng, look_at, radius)
-    if kind == "trellis":
+    if rules.kind == "trellis":
         return trellis_lights(look_at, extent)
-    raise SpecError(f"lights.kind: {kind!r} is none of random, trellis")
+    if rules.kind == "hdri":
+        return (), picture_light(rng, pictures, rules.strength)
+    raise SpecError(f"lights.kind: {rules.kind!r} is none of random, trellis, hdri")
+
+
+def picture_light(rng: np.random.Generator, pictures: Sequence[Picture], strength: tuple[float, float]) -> Background:
+    """One of the user's pictures, turned about Z, as the only light.
+
+    The picture, the turn and the strength are drawn in this order. The uniform light that an engine without pictures
+    takes instead is neutral and as strong.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    pictures : sequence of Picture
+        One or more.
+    strength : (float, float)
+        Range of the mean luminance that the picture is scaled to.
+    """
+    picture = pictures[int(rng.random() * len(pictures))]
+    turns = round(rng.random(), DECIMALS)
+    low, high = strength
+    return Background(
+        color=(1.0, 1.0, 1.0),
+        strength=round(low + (high - low) * rng.random(), DECIMALS),
+        image=EnvironmentMap(sha256=picture.sha256, name=picture.name, turns=turns),
+    )
 
 
 def random_lights(rng: np.random.Generator, look_at: Vector3, radius: float) -> tuple[tuple[Light, ...], Background]:
@@ -97,7 +138,7 @@ def trellis_lights(look_at: Vector3, extent: float) -> tuple[tuple[Light, ...], 
 
     A point light of 1000 W at (4, 1, 6), an area light of 25 m and 10000 W above, one of 1000 W below; lengths grow
     with `extent` and powers with its square, which keeps the exposure. The lower light faces down there, away from the
-    scene, and is kept so. The ambient is Blender's default world.
+    scene, and is kept so. The ambient is Blender's default world. `TRELLIS_EXPOSURE` scales all alike.
 
     Parameters
     ----------
@@ -110,13 +151,13 @@ def trellis_lights(look_at: Vector3, extent: float) -> tuple[tuple[Light, ...], 
     def at(x: float, y: float, z: float) -> Vector3:
         return (look_at[0] + x * extent, look_at[1] + y * extent, look_at[2] + z * extent)
 
-    white, power = (1.0, 1.0, 1.0), extent * extent
+    white, power = (1.0, 1.0, 1.0), TRELLIS_EXPOSURE * extent * extent
     lights = (
         _light("point", position=at(4, 1, 6), target=look_at, power=1000 * power, size=0.0, color=white),
         _light("area", position=at(0, 0, 10), target=look_at, power=10000 * power, size=25 * extent, color=white),
         _light("area", position=at(0, 0, -10), target=at(0, 0, -20), power=1000 * power, size=25 * extent, color=white),
     )
-    return lights, Background(color=(0.050876, 0.050876, 0.050876), strength=1.0)
+    return lights, Background(color=(0.050876, 0.050876, 0.050876), strength=TRELLIS_EXPOSURE)
 
 
 def blackbody(kelvin: float) -> Vector3:

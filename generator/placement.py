@@ -1,7 +1,6 @@
 """An asset standing somewhere: its pose, and what is known of its place from its bounding box alone."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -77,15 +76,6 @@ def bounds(placed: Sequence[PlacedAsset]) -> tuple[Vector3, Vector3]:
     columns = list(zip(*(corner for item in placed for corner in item.corners())))
     low, high = [min(column) for column in columns], [max(column) for column in columns]
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
-
-
-def bounding_radius(placed: Sequence[PlacedAsset], centre: Vector3) -> float:
-    """Radius of the sphere around `centre` that holds all turned bounding boxes, metres."""
-    return max(
-        math.sqrt(math.fsum((value - middle) * (value - middle) for value, middle in zip(corner, centre)))
-        for item in placed
-        for corner in item.corners()
-    )
 
 
 def _significant(value: float) -> float:

@@ -10,11 +10,12 @@ import numpy as np
 
 from randscene import seeding
 from randscene.generator.asset_pool import AssetPool, AssetPools, check_feasible
-from randscene.generator.cameras import directions, distance_for, look_at_matrices
+from randscene.generator.framing import Subject, make_cameras
+from randscene.generator.ground import make_ground
 from randscene.generator.layout import lay_out
+from randscene.generator.light_pictures import Picture, light_pictures
 from randscene.generator.lighting import make_lights
-from randscene.generator.placement import bounding_radius, bounds
-from randscene.generator.recipe import DECIMALS, RECIPE_VERSION, Camera, SceneRecipe, Vector3
+from randscene.generator.recipe import RECIPE_VERSION, SceneRecipe
 from randscene.manifests.asset_record import AssetRecord
 from randscene.manifests.spec import DatasetSpec
 
@@ -25,20 +26,26 @@ class PlanContext:
 
     spec: DatasetSpec
     pools: AssetPools
+    pictures: tuple[Picture, ...] = ()
+    """For `lights.kind: hdri`: what lights the scenes, sorted by SHA-256."""
 
     @classmethod
-    def of(cls, spec: DatasetSpec, lock: Iterable[AssetRecord]) -> "PlanContext":
+    def of(
+        cls, spec: DatasetSpec, lock: Iterable[AssetRecord], pictures: tuple[Picture, ...] | None = None
+    ) -> "PlanContext":
         """Sort the lock's usable assets into pools, and check that the spec can be met with them.
+
+        The folder that the lights ask for is listed, unless somebody has done so before: `pictures`.
 
         Raises
         ------
         SpecError
-            If a split has too few assets to draw from, lacks tables that the layout asks for, or the layout's numbers
-            leave no room.
+            If a split has too few assets to draw from, lacks tables that the layout asks for, the layout's numbers
+            leave no room, or there are no pictures in the folder that the lights ask for.
         """
         pools = AssetPools.of(spec, lock)
         check_feasible(spec, pools)
-        return cls(spec=spec, pools=pools)
+        return cls(spec=spec, pools=pools, pictures=light_pictures(spec.lights) if pictures is None else pictures)
 
     def pool(self, split: str) -> AssetPool:
         """The assets that a split draws from."""
@@ -88,20 +95,15 @@ def plan_scene(context: PlanContext, index: int, attempt: int = 0) -> SceneRecip
         return seeding.generator(spec.seed, index, attempt, purpose)
 
     placed, facts = lay_out(spec.layout, context.pool(split), stream)
-    low, high = bounds(placed)
-    look_at: Vector3 = (0.0, 0.0, round((low[2] + high[2]) / 2, DECIMALS))
-    radius = bounding_radius(placed, look_at)
+    subject = Subject.of(placed)
     lights, background = make_lights(
-        spec.lights.kind,
+        spec.lights,
         stream("lights"),
-        look_at=look_at,
-        radius=radius,
-        extent=max(high[axis] - low[axis] for axis in range(3)),
+        look_at=subject.look_at,
+        radius=subject.radius,
+        extent=subject.extent,
+        pictures=context.pictures,
     )
-    towards = directions(spec.cameras.kind, spec.cameras.views, stream("cameras"))
-    distance = distance_for(radius, spec.cameras.fov_deg, spec.cameras.margin)
-    # Adding zero turns -0.0 into 0.0.
-    matrices = np.round(look_at_matrices(towards, look_at, distance), DECIMALS) + 0.0
     return SceneRecipe(
         version=RECIPE_VERSION,
         scene=index,
@@ -111,11 +113,9 @@ def plan_scene(context: PlanContext, index: int, attempt: int = 0) -> SceneRecip
         instances=tuple(item.instance() for item in placed),
         lights=lights,
         background=background,
-        look_at=look_at,
-        cameras=tuple(
-            Camera(camera_to_world=tuple(tuple(row) for row in matrix), fov_deg=spec.cameras.fov_deg)
-            for matrix in matrices.tolist()
-        ),
+        look_at=subject.look_at,
+        cameras=make_cameras(spec.cameras, stream("cameras"), subject),
         resolution=spec.render.resolution,
         layout=facts,
+        ground=make_ground(spec.ground, stream),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from randscene import canonical_json
 from randscene.errors import DatasetError
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 DECIMALS = 9
 """Lengths in a recipe are rounded to 1e-9 m."""
@@ -52,11 +52,34 @@ class Light:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentMap:
+    """An equirectangular picture that lights the scene from all sides, named by its content."""
+
+    sha256: str
+    name: str
+    """File name, for people; the content decides."""
+    turns: float
+    """The picture's middle column lies in the direction +X turned by this towards +Y, in turns."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Background:
-    """Uniform ambient light of the world. The film is transparent: it is never seen directly."""
+    """Ambient light of the world. The film is transparent: it is never seen directly."""
 
     color: Vector3
+    """Linear RGB of a uniform light; with an `image` it is what an engine without pictures takes instead."""
     strength: float
+    """Factor on `color`. With an `image`: the mean luminance, by solid angle, that it is scaled to."""
+    image: EnvironmentMap | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """A floor at z = 0 without an end, in no label; not there for cameras below it."""
+
+    color: Vector3
+    """Linear RGB of what it throws back."""
+    roughness: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +122,7 @@ class SceneRecipe:
     cameras: tuple[Camera, ...]
     resolution: int
     layout: LayoutFacts
+    ground: Ground | None = None
 
     def to_json(self) -> str:
         """Canonical JSON, one line, no newline at the end."""
@@ -124,7 +148,8 @@ def recipe_from_json(text: str) -> SceneRecipe:
                 **data,
                 "instances": tuple(Instance(**{**item, "pose": _matrix(item["pose"])}) for item in data["instances"]),
                 "lights": tuple(Light(**_tuples(item)) for item in data["lights"]),
-                "background": Background(**_tuples(data["background"])),
+                "background": _background(data["background"]),
+                "ground": data["ground"] and Ground(**_tuples(data["ground"])),
                 "look_at": tuple(data["look_at"]),
                 "cameras": tuple(
                     Camera(camera_to_world=_matrix(item["camera_to_world"]), fov_deg=item["fov_deg"])
@@ -137,6 +162,11 @@ def recipe_from_json(text: str) -> SceneRecipe:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"not a scene recipe: {error}") from error
+
+
+def _background(item: dict[str, Any]) -> Background:
+    image = item["image"] and EnvironmentMap(**item["image"])
+    return Background(**{**_tuples(item), "image": image})
 
 
 def _matrix(rows: list[list[float]]) -> Matrix4:

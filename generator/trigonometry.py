@@ -66,7 +66,7 @@ def _near_zero(x: Angle) -> tuple[Angle, Angle]:
     return cosine, sine * x
 
 
-def tan_half(degrees: float) -> float:
-    """Tangent of half an angle in degrees, below 180."""
+def tan_half(degrees: Angle) -> Angle:
+    """Tangent of half an angle in degrees, below 180; a number or an array of them."""
     cosine, sine = cos_sin(degrees / 720)
     return sine / cosine

@@ -9,8 +9,8 @@ from randscene import seeding
 from randscene.errors import SpecError
 from randscene.generator.cameras import (
     Directions,
+    camera_axes,
     directions,
-    distance_for,
     intrinsics,
     look_at_matrices,
     trellis_directions,
@@ -110,12 +110,15 @@ def test_an_unknown_kind_is_refused():
         draw("orbit")
 
 
-@pytest.mark.parametrize("fov_deg", [5.0, 40.0, 120.0])
-@pytest.mark.parametrize("margin", [0.0, 0.1])
-def test_a_sphere_at_the_distance_touches_the_margin(fov_deg, margin):
-    distance = distance_for(0.8, fov_deg, margin)
-    outline = np.tan(np.arcsin(0.8 / distance))
-    assert outline == pytest.approx((1 - margin) * np.tan(np.radians(fov_deg) / 2))
+def test_a_roll_turns_the_camera_counter_clockwise_about_its_own_axis():
+    towards = draw("random", 20)
+    plain, quarter = camera_axes(towards), camera_axes(towards, np.full(20, 0.25))
+    np.testing.assert_array_equal(quarter[:, :, 0], plain[:, :, 1])
+    np.testing.assert_array_equal(quarter[:, :, 1], -plain[:, :, 0])
+    np.testing.assert_array_equal(quarter[:, :, 2], plain[:, :, 2])
+    rolled = camera_axes(towards, np.linspace(-1, 1, 20))
+    np.testing.assert_allclose(rolled.transpose(0, 2, 1) @ rolled, np.tile(np.eye(3), (20, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rolled), 1, atol=1e-12)
 
 
 def test_sine_and_cosine_are_right_to_the_last_digits_and_exact_at_quarter_turns():

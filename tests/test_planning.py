@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from shapely.geometry import Point, Polygon
 
-from randscene.errors import SpecError
+from randscene.errors import DatasetError, SpecError
 from randscene.generator.asset_pool import is_held_out
 from randscene.generator.planning import PlanContext, plan, plan_scene
 from randscene.generator.recipe import SceneRecipe, recipe_from_json
@@ -122,7 +122,8 @@ def test_recipes_have_the_same_bytes_on_another_machine_and_in_any_order(recipes
     indices = [900, 17, 3, 250]
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_planning as t\n"
-        "sys.stdout.write('\\n'.join(r.to_json() for r in t.plan(t.SPEC, t.LOCK[::-1], [900, 17, 3, 250])))"
+        "sys.stdout.write('\\n'.join(r.to_json() for r in t.plan(t.SPEC, t.LOCK[::-1], [900, 17, 3, 250])))\n"
+        "sys.stdout.write('\\n' + t.frozen_digest())"
     )
     folder = str(__file__).rsplit("/", 1)[0]
     other = subprocess.run(
@@ -133,11 +134,22 @@ def test_recipes_have_the_same_bytes_on_another_machine_and_in_any_order(recipes
         check=True,
     ).stdout
     here = {recipe.scene: recipe.to_json() for recipe in recipes}
-    assert other.split("\n") == [here[index] for index in indices]
+    assert other.split("\n") == [*(here[index] for index in indices), FROZEN]
 
 
-def test_recipes_have_the_same_bytes_on_every_machine_and_in_every_release():
-    # Whoever changes these numbers changes every dataset: raise RECIPE_VERSION with them.
+# Whoever changes this number changes every dataset: raise RECIPE_VERSION with it.
+FROZEN = "1e15c98c6d9dcd93d34ece727ce189116dc5f0c5223b0ed23a5cffc1e34d00c3"
+
+FROZEN_CAMERAS = (
+    {"kind": "uniform"},
+    {"kind": "trellis", "framing": "trellis"},
+    {"kind": "upper", "framing": "sphere", "look_at_jitter": 0.2},
+    {"kind": "random", "fov_deg": [30, 50], "look_at_jitter": 0.1, "distance_jitter": [1, 1.3], "roll_deg": [-15, 15]},
+)
+
+
+def frozen_digest() -> str:
+    """SHA-256 of recipes that use every setting of cameras, lights and ground."""
     support = Support(
         height=0.7,
         area=0.8,
@@ -152,23 +164,26 @@ def test_recipes_have_the_same_bytes_on_every_machine_and_in_every_release():
         record(2, (123.0, 456.0, 78.9)),
     ]
     texts = []
-    for cameras in ("uniform", "trellis", "upper", "random"):
+    for cameras in FROZEN_CAMERAS:
+        kind = cameras["kind"]
         spec = parse_spec(
             {
                 "name": "frozen",
                 "seed": 11,
                 "splits": {"train": {"first": 0, "scenes": 10}},
-                "layout": {"repeat_assets": True, "layers": 2 if cameras == "random" else 1},
-                "cameras": {"kind": cameras, "views": 20},
-                "lights": {"kind": "trellis" if cameras == "trellis" else "random"},
+                "layout": {"repeat_assets": True, "layers": 2 if kind == "random" else 1},
+                "cameras": {**cameras, "views": 20},
+                "lights": {"kind": "trellis" if kind == "trellis" else "random"},
+                "ground": {"kind": "plane" if kind == "upper" else "none"},
             },
             where="test",
         )
         texts += [recipe.to_json() for recipe in plan(spec, lock)]
-    assert (
-        hashlib.sha256("\n".join(texts).encode()).hexdigest()
-        == "05c9f54135f9d0e430c2621becaa301c4e98be2dfb88226e7580596d8b9d74d8"
-    )
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def test_recipes_have_the_same_bytes_on_every_machine_and_in_every_release():
+    assert frozen_digest() == FROZEN
 
 
 def test_a_recipe_survives_its_json_and_holds_short_plain_numbers(recipes):
@@ -260,9 +275,8 @@ def test_tables_and_stacks_come_as_often_as_the_spec_says():
     assert shares(1.0, 0.5)[1] == pytest.approx(0.5, abs=0.1)
 
 
-def test_every_camera_sees_the_whole_scene_within_its_margin(recipes):
+def test_every_camera_sees_the_whole_scene_and_some_box_reaches_its_margin(recipes):
     limit = math.tan(math.radians(SPEC.cameras.fov_deg) / 2) * (1 - SPEC.cameras.margin)
-    fullest = 0.0
     for recipe in recipes[:60]:
         corners = np.concatenate([box_corners(recipe, i) for i in range(len(recipe.instances))])
         low, high = corners.min(axis=0), corners.max(axis=0)
@@ -270,10 +284,44 @@ def test_every_camera_sees_the_whole_scene_within_its_margin(recipes):
         for camera in recipe.cameras:
             matrix = np.asarray(camera.camera_to_world)
             local = (corners - matrix[:3, 3]) @ matrix[:3, :3]
-            slope = np.linalg.norm(local[:, :2], axis=1) / -local[:, 2]
-            assert local[:, 2].max() < 0 and slope.max() <= limit + 1e-6
-            fullest = max(fullest, slope.max())
-    assert fullest > 0.95 * limit
+            slope = np.abs(local[:, :2]).max(axis=1) / -local[:, 2]
+            assert local[:, 2].max() < 0 and slope.max() == pytest.approx(limit, abs=1e-6)
+
+
+def test_a_scene_has_ground_where_the_spec_asks_for_it_and_nothing_else_moves():
+    plain, floored = (
+        list(plan(make_spec(ground__kind=kind, cameras__views=2), LOCK, range(100))) for kind in ("none", "plane")
+    )
+    assert all(recipe.ground is None for recipe in plain)
+    assert [dataclasses.replace(recipe, ground=None) for recipe in floored] == plain
+    greys = [recipe.ground.color for recipe in floored]
+    assert all(red == green == blue for red, green, blue in greys)
+    assert 0.2 <= min(greys)[0] < 0.25 and 0.75 < max(greys)[0] <= 0.8
+    assert 0.5 <= min(r.ground.roughness for r in floored) < max(r.ground.roughness for r in floored) <= 1
+    assert recipe_from_json(floored[0].to_json()) == floored[0]
+
+
+def test_a_scene_lit_by_a_picture_names_it_and_survives_its_json(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.hdr").write_bytes(b"#?RADIANCE\n" + bytes([number]))
+    spec = make_spec(lights={"kind": "hdri", "folder": str(tmp_path)}, cameras__views=2)
+    context = PlanContext.of(spec, LOCK)
+    by_hash = {hashlib.sha256((tmp_path / f"{n}.hdr").read_bytes()).hexdigest(): f"{n}.hdr" for n in range(3)}
+    seen = set()
+    for index in range(20):
+        recipe = plan_scene(context, index)
+        image = recipe.background.image
+        assert by_hash[image.sha256] == image.name and recipe.lights == ()
+        assert str(tmp_path) not in recipe.to_json()
+        assert recipe_from_json(recipe.to_json()) == recipe
+        seen.add(image.name)
+    assert len(seen) == 3
+
+
+def test_a_recipe_of_an_older_version_is_refused(recipes):
+    older = json.loads(recipes[0].to_json()) | {"version": 2}
+    with pytest.raises(DatasetError, match="recipe version 2 is not 3: use the release that wrote it"):
+        recipe_from_json(json.dumps(older))
 
 
 def test_held_out_assets_are_used_by_their_splits_and_by_no_other(recipes):

@@ -253,7 +253,7 @@ def test_the_report_is_the_same_on_any_number_of_workers_and_has_its_schema(asse
 
 
 def test_a_broken_recipe_is_named_by_its_place_also_from_a_worker(assets, lock_of_assets):
-    lines = [on_table(assets).to_json(), '{"version": 2, "scene": 1}', '{"version": 99}']
+    lines = [on_table(assets).to_json(), '{"version": 3, "scene": 1}', '{"version": 99}']
     with pytest.raises(DatasetError, match="recipe 2: not a scene recipe"):
         verify(lines, lock_of_assets)
     with pytest.raises(DatasetError, match="recipe 2: recipe version 99"):
@@ -355,8 +355,8 @@ def test_folders_that_are_not_whole_are_named_in_one_line(run, folder, tmp_path)
     fails("recipes.jsonl, line 40", "ends within a recipe")
     (folder / "recipes.jsonl").write_bytes(b"".join(recipes.splitlines(keepends=True)[:-1]))
     fails("holds 39 recipes, not the 40")
-    (folder / "recipes.jsonl").write_bytes(recipes.replace(b'"version":2', b'"version":1'))
-    fails("recipe 1: recipe version 1 is not 2")
+    (folder / "recipes.jsonl").write_bytes(recipes.replace(b'"version":3', b'"version":2'))
+    fails("recipe 1: recipe version 2 is not 3")
     (folder / "recipes.jsonl").write_bytes(b"\xff\xfe\n" + recipes)
     fails("line 1", "not UTF-8")
     (folder / "recipes.jsonl").unlink()
