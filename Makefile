@@ -1,14 +1,16 @@
 # make demo   everything, once, at toy size: assets, scenes, shards, preview page, training, prediction, scores
 # make test   the tests          make lint   style and types          make setup   only the environment
+# make test-blender-5   the tests that render, with Blender 5.0 in place of 4.5
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin
 DEMO ?= demo
+BLENDER_5 := build/blender-5
 SYSTEM_LIBS := libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1
 ROOMS := generator blender_scripts manifests shards train cli
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-blender-5 lint clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +37,17 @@ demo: setup
 
 test: setup
 	$(RUN)/python -m pytest
+
+test-blender-5: setup $(BLENDER_5)/.ready
+	$(BLENDER_5)/bin/python -m pytest -m blender $(TESTS)
+
+# An environment that holds this one Blender and finds all else in the usual one.
+$(BLENDER_5)/.ready: $(VENV)/.ready
+	$(RUN)/python -m venv $(BLENDER_5)
+	$(BLENDER_5)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps bpy==5.0.1
+	$(RUN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > $$($(BLENDER_5)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/others.pth
+	@touch $@
 
 lint: setup build/lint/randscene
 	$(RUN)/ruff check .

@@ -22,7 +22,7 @@ from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.scene_maker import SceneMaker
 from randscene.generator.view_centric import world_to_view
-from randscene.generator.visibility import visible_views
+from randscene.generator.visibility import keepable_views, label_view
 from randscene.generator.voxelization import SceneVoxelizer
 from randscene.manifests import build_lock, load_asset_mesh, load_lock, load_spec, with_overrides
 
@@ -76,24 +76,28 @@ def main() -> None:
             meshes = [load_asset_mesh(records[item.uid].locator) for item in recipe.instances]
             placed = [SceneMaker.place(mesh, np.asarray(item.pose)) for mesh, item in zip(meshes, recipe.instances)]
             rays = RayScene(placed)
-            visible_views(rays, recipe.cameras[:1], recipe.resolution)
+            label_view(rays, recipe.cameras, 0, recipe.resolution)
+            with timed("which views show everything"):
+                kept = keepable_views(rays, recipe.cameras, recipe.resolution)
             with timed("labels (ids, depth, counts)"):
-                kept = visible_views(rays, recipe.cameras, recipe.resolution)
+                for view in kept:
+                    label_view(rays, recipe.cameras, view, recipe.resolution)
             with timed("raycast picture"):
                 for view in kept:
-                    rays.shade(recipe.cameras[view.view], recipe.resolution, recipe.lights, recipe.background)
+                    rays.shade(recipe.cameras[view], recipe.resolution, recipe.lights, recipe.background)
             with timed("view-centric voxels"):
                 vertices = np.concatenate([mesh.vertices for mesh in placed])
                 voxelizer = SceneVoxelizer([(mesh.vertices, mesh.faces) for mesh in placed])
                 for view in kept:
-                    camera = np.asarray(recipe.cameras[view.view].camera_to_world)
+                    camera = np.asarray(recipe.cameras[view].camera_to_world)
                     coords, offsets = voxelizer.view(world_to_view(camera, np.asarray(recipe.look_at), vertices))
                     grids += len(placed)
             with timed("latents, mini encoder"):
                 encode_voxels(encoder, [coords[offsets[i] : offsets[i + 1]] for i in range(len(placed))])
             latents += len(placed)
             views += len(kept)
-        report("labels (ids, depth, counts)", len(recipes) * spec.cameras.views, "views")
+        report("which views show everything", len(recipes) * spec.cameras.views, "views")
+        report("labels (ids, depth, counts)", views, "views")
         report("raycast picture", views, "views")
         report("view-centric voxels", grids, "grids")
         report("latents, mini encoder", latents, "grids")

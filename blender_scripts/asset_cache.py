@@ -1,6 +1,7 @@
 """Import asset files once a process and keep their meshes for the scenes to come."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from randscene.blender_scripts.compat import enable_nodes
 from randscene.blender_scripts.gltf_flattening import import_flattened
+from randscene.blender_scripts.guide_pass import show_base_colors
 from randscene.errors import RenderError
 
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
@@ -19,6 +21,9 @@ USUAL_UP_AXIS = {".glb": "Y", ".gltf": "Y", ".obj": "Y", ".ply": "Z", ".stl": "Z
 
 BYTES_KEPT = 2 << 30
 """Rough memory that imported assets may hold before the least recently used are dropped."""
+
+LARGEST_PICTURE = 4096
+"""Side of a texture in pixels above which it is scaled down: no view shows more, and one of 16384 would hold 1 GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +108,26 @@ def _import(path: str, suffix: str, up_axis: str) -> ImportedAsset:
             raise
         except Exception as error:
             # Importers raise whatever a broken file makes them stumble over.
-            line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise RenderError("import_failed", f"{path}: {line}") from error
+            raise RenderError("import_failed", f"{path}: {_what_failed(error)}") from error
         parts = _collect_parts(places, suffix, up_axis)
         if not parts:
             raise RenderError("no_geometry", f"{path}: holds no faces")
         if not all(np.isfinite(part.vertices).all() and np.isfinite(part.matrix).all() for part in parts):
             raise RenderError("no_geometry", f"{path}: has coordinates that are not finite")
+        _shrink_pictures(parts)
+        for part in parts:
+            show_base_colors(part.mesh)
         for part in parts:
             part.mesh.use_fake_user = True
         return ImportedAsset(parts=parts, cost=_cost(parts))
     finally:
         _clear_import()
+
+
+def _what_failed(error: Exception) -> str:
+    """The line of an importer's error that says what is wrong: the last one, but for where in Blender it came up."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("Location:")), type(error).__name__)
 
 
 def _run_importer(path: str, suffix: str) -> dict[str, np.ndarray]:
@@ -195,6 +208,29 @@ def _drop_missing_pictures(mesh: Any) -> None:
                 nodes.remove(node)
 
 
+def _shrink_pictures(parts: tuple[AssetPart, ...]) -> None:
+    """Scale large pictures down, but for those that cut holes: labels see these at their full size."""
+    nodes = _picture_nodes(part.mesh for part in parts)
+    kept = {node.image for node in nodes if node.outputs["Alpha"].is_linked}
+    for image in {node.image for node in nodes} - kept:
+        width, height = image.size
+        if max(width, height) > LARGEST_PICTURE:
+            share = LARGEST_PICTURE / max(width, height)
+            image.scale(max(1, round(share * width)), max(1, round(share * height)))
+
+
+def _picture_nodes(meshes: Iterable[Any]) -> list[Any]:
+    """The texture nodes of the materials of some meshes."""
+    return [
+        node
+        for mesh in set(meshes)
+        for material in mesh.materials
+        if material is not None and material.node_tree is not None
+        for node in material.node_tree.nodes
+        if node.type == "TEX_IMAGE" and node.image is not None
+    ]
+
+
 def _vertices(mesh: Any) -> np.ndarray:
     flat = np.empty(len(mesh.vertices) * 3, np.float32)
     mesh.vertices.foreach_get("co", flat)
@@ -203,14 +239,7 @@ def _vertices(mesh: Any) -> np.ndarray:
 
 def _cost(parts: tuple[AssetPart, ...]) -> int:
     meshes = {part.mesh for part in parts}
-    images = {
-        node.image
-        for mesh in meshes
-        for material in mesh.materials
-        if material is not None and material.node_tree is not None
-        for node in material.node_tree.nodes
-        if node.type == "TEX_IMAGE" and node.image is not None
-    }
+    images = {node.image for node in _picture_nodes(meshes)}
     # About 64 bytes a face corner with its attributes; pictures as 8-bit RGBA.
     return sum(64 * len(mesh.loops) for mesh in meshes) + sum(4 * image.size[0] * image.size[1] for image in images)
 

@@ -17,6 +17,9 @@ from randscene.errors import AssetError
 
 MODES_WITH_FACES = (4, 5, 6)
 """Primitive modes TRIANGLES, TRIANGLE_STRIP and TRIANGLE_FAN."""
+BLEND_CUTOFF = 0.02
+"""Alpha below which a surface of alpha mode BLEND counts as not being there: glass counts as its object, the clear part
+of a leaf's picture does not."""
 INSTANCING = "EXT_mesh_gpu_instancing"
 
 Matrix = NDArray[np.float64]

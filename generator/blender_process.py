@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import shutil
 import signal
@@ -9,12 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import numpy as np
 
 from randscene.blender_scripts.protocol import (
     PROTOCOL_VERSION,
@@ -32,6 +30,7 @@ from randscene.blender_scripts.protocol import (
 from randscene.errors import RenderError
 from randscene.generator.child_process import ChildProcess
 from randscene.generator.recipe import SceneRecipe
+from randscene.generator.rendered_view import RenderedView, read_view
 
 WORKER = (sys.executable, "-P", "-m", "randscene.blender_scripts.worker")
 """The renderer; `-P`: a file in the current folder must not pass for a module of ours."""
@@ -39,24 +38,16 @@ WORKER = (sys.executable, "-P", "-m", "randscene.blender_scripts.worker")
 SYSTEM_LIBRARIES = "libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1"
 """Debian packages that Blender needs on a bare system."""
 
-INSTALLATION_REASONS = frozenset({"missing_library", "blender_missing"})
+INSTALLATION_REASONS = frozenset({"missing_library", "blender_missing", "engine_missing", "device_missing"})
 """Reasons of a RenderError that no other recipe and no second try can mend."""
 
 START_TIMEOUT_S = 180.0
 """Blender starts in a second; the first time from a cold network disk it can take minutes."""
 
+QUIT_TIMEOUT_S = 2.0
+"""How long a renderer may take to end when asked to; Blender's exit handlers can block for ever."""
+
 MEMORY_POLL_S = 0.25
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RenderedView:
-    """One picture. Row 0 is the top."""
-
-    view: int
-    rgb: np.ndarray
-    """(H, W, 3) uint8, sRGB on black."""
-    ids: np.ndarray
-    """(H, W) uint8: the engine's own object index, to check the labels against; 0 background, i = instance i."""
 
 
 class BlenderProcess:
@@ -69,10 +60,14 @@ class BlenderProcess:
         leave it at 1 and run more processes where that matters.
     view_timeout_s : float
         Longest wait for one answer. The first view of a scene includes importing its assets.
+    scene_timeout_s : float, optional
+        Longest wait for all answers of a scene together; time that the caller takes between them does not count.
     memory_limit_bytes : int, optional
         Resident memory above which the process is ended. None: no limit.
+    recycle_scenes : int, optional
+        Scenes after which a fresh process takes over. None: never.
     scratch : path, optional
-        Folder for pictures on their way; by default the system's.
+        Folder for pictures on their way; by default the system's for temporary files.
     command : sequence of str, optional
         Program to run in place of the real worker.
 
@@ -87,14 +82,18 @@ class BlenderProcess:
         self,
         threads: int = 1,
         view_timeout_s: float = 300.0,
+        scene_timeout_s: float | None = None,
         memory_limit_bytes: int | None = None,
+        recycle_scenes: int | None = None,
         scratch: str | os.PathLike[str] | None = None,
         *,
         command: Sequence[str] = WORKER,
     ) -> None:
         self._threads = threads
         self._view_timeout_s = view_timeout_s
+        self._scene_timeout_s = math.inf if scene_timeout_s is None else scene_timeout_s
         self._memory_limit = memory_limit_bytes
+        self._recycle_scenes = recycle_scenes
         self._scratch_parent = scratch
         self._command = tuple(command)
         self._child: ChildProcess | None = None
@@ -156,7 +155,11 @@ class BlenderProcess:
         *,
         resolution: int,
         samples: int,
+        engine: str = "cycles",
+        device: str = "CPU",
         up_axes: Mapping[str, str] | None = None,
+        images: Mapping[str, str] | None = None,
+        layers: bool = False,
     ) -> Iterator[RenderedView]:
         """Render some views of a scene; each is handed over as soon as it is there.
 
@@ -172,23 +175,33 @@ class BlenderProcess:
         resolution : int
             Side of the picture, pixels.
         samples : int
-            Paths a pixel, before denoising.
+            Paths a pixel before denoising (Cycles), or shifts within the pixel (EEVEE).
+        engine, device : str
+            A key of `protocol.ENGINE_DEVICES` and one of its values.
         up_axes : mapping, optional
             `Y` or `Z` of the files of some uids, where it is not their format's usual one.
+        images : mapping, optional
+            Absolute path of the file of each SHA-256 that the recipe's background names.
+        layers : bool
+            Hand over what pictures are made from in place of pictures (`cycles` only).
 
         Raises
         ------
         RenderError
             With `transient=True`: `worker_died`, `timeout`, `memory_limit` (unless a fresh process exceeded it).
+            `engine_missing` or `device_missing` if this machine lacks what was asked for.
             Otherwise the recipe or an asset is at fault: `import_failed`, `no_geometry`, `bad_request`, ...
         """
         wanted = list(dict.fromkeys(views))
         if not wanted:
             return
+        if self._child is not None and self._child.jobs_begun == self._recycle_scenes:
+            self.close()
         self.start()
         child = self._child
         assert child is not None
         self._busy = True
+        child.jobs_begun += 1
         self._jobs += 1
         job, out = str(self._jobs), Path(tempfile.mkdtemp(dir=child.scratch))
         request = RenderRequest(
@@ -200,12 +213,15 @@ class BlenderProcess:
             samples=samples,
             threads=self._threads,
             out=str(out),
+            engine=engine,
+            device=device,
             up_axes=dict(up_axes or {}),
+            images=dict(images or {}),
+            layers=layers,
         )
         try:
             self._send(child, request)
             yield from self._pictures(child, job, out, wanted, resolution)
-            child.jobs_done += 1
             self._busy = False
         finally:
             shutil.rmtree(out, ignore_errors=True)
@@ -217,16 +233,23 @@ class BlenderProcess:
         """End the renderer and remove its scratch files. The object can be used again."""
         if self._child is not None and not self._busy:
             with contextlib.suppress(OSError):
-                self._child.write(encode(QuitRequest()))
-            self._child.wait(2.0)
+                self._child.write(encode(QuitRequest()), QUIT_TIMEOUT_S)
+            self._child.wait(QUIT_TIMEOUT_S)
         self._drop()
 
     def _pictures(
         self, child: ChildProcess, job: str, out: Path, wanted: list[int], resolution: int
     ) -> Iterator[RenderedView]:
         left = set(wanted)
+        waited = 0.0
         while True:
-            answer = self._receive(child, self._view_timeout_s, f"for one of {len(left)} views")
+            begun = time.monotonic()
+            if self._scene_timeout_s - waited < self._view_timeout_s:
+                words = f"for a scene of {len(wanted)} views, of which {len(wanted) - len(left)} came"
+                answer = self._receive(child, self._scene_timeout_s - waited, words, self._scene_timeout_s)
+            else:
+                answer = self._receive(child, self._view_timeout_s, f"for one of {len(left)} views")
+            waited += time.monotonic() - begun
             if isinstance(answer, ErrorAnswer):
                 error = RenderError(answer.reason, answer.message, log_tail=child.log.tail())
                 if answer.reason == "worker_error":
@@ -235,47 +258,40 @@ class BlenderProcess:
                 raise error
             if isinstance(answer, ViewAnswer) and answer.job == job and answer.view in left:
                 left.remove(answer.view)
-                yield RenderedView(
-                    view=answer.view,
-                    rgb=self._load(child, out, answer.rgb, (resolution, resolution, 3)),
-                    ids=self._load(child, out, answer.ids, (resolution, resolution)),
-                )
+                try:
+                    picture = read_view(answer, out, resolution)
+                except RenderError as error:
+                    raise self._kill(child, error) from error
+                yield picture
             elif isinstance(answer, DoneAnswer) and answer.job == job and not left:
                 return
             else:
                 raise self._kill(child, RenderError("bad_answer", f"the renderer answered out of turn: {answer}"))
 
-    def _load(self, child: ChildProcess, out: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        path = Path(name)
-        try:
-            if path.parent != out or path.name in ("", ".", ".."):
-                raise ValueError("it lies outside the job's folder")
-            array: np.ndarray = np.load(path, allow_pickle=False)
-            if array.shape != shape or array.dtype != np.uint8:
-                raise ValueError(f"it holds {array.dtype} of shape {array.shape}")
-            path.unlink()
-        except (OSError, ValueError) as error:
-            raise self._kill(child, RenderError("bad_answer", f"cannot use the picture {name}: {error}")) from error
-        return array
-
     def _send(self, child: ChildProcess, request: Request) -> None:
         try:
-            child.write(encode(request))
+            child.write(encode(request), self._view_timeout_s)
+        except TimeoutError as error:
+            message = f"the renderer took no request for {self._view_timeout_s:g} s; ended it"
+            raise self._kill(child, RenderError("timeout", message, transient=True)) from error
         except OSError as error:
             raise self._died(child) from error
 
-    def _receive(self, child: ChildProcess, timeout_s: float, waiting_for: str) -> Answer:
-        """Next answer; raises when it does not come, and then the process is gone."""
+    def _receive(
+        self, child: ChildProcess, timeout_s: float, waiting_for: str, stated_s: float | None = None
+    ) -> Answer:
+        """Next answer; raises when it does not come, and then the process is gone.
+
+        `stated_s` is what to call the wait where `timeout_s` is only the rest of it.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             if self._child is not child:
                 raise RenderError("abandoned", "another render began before this one was read to its end")
             left = deadline - time.monotonic()
             if left <= 0:
-                error = RenderError(
-                    "timeout", f"waited {timeout_s:g} s {waiting_for}; ended the renderer", transient=True
-                )
-                raise self._kill(child, error)
+                message = f"waited {stated_s or timeout_s:g} s {waiting_for}; ended the renderer"
+                raise self._kill(child, RenderError("timeout", message, transient=True))
             try:
                 line = child.read_line(left if self._memory_limit is None else min(left, MEMORY_POLL_S))
             except EOFError as error:
@@ -290,14 +306,15 @@ class BlenderProcess:
                     child,
                     RenderError(
                         "memory_limit",
-                        f"the renderer held more than {self._memory_limit / 2**30:.1f} GiB; ended it",
+                        f"the renderer held more than {self._memory_limit / 2**30:.1f} GiB; ended it. Where the "
+                        "machine has more to give, raise render.memory_limit_gib",
                         # What earlier scenes left behind may be to blame; a fresh process has no such excuse.
-                        transient=child.jobs_done > 0,
+                        transient=child.jobs_begun > 1,
                     ),
                 )
 
     def _died(self, child: ChildProcess) -> RenderError:
-        status = child.wait(2.0)
+        status = child.wait(QUIT_TIMEOUT_S)
         if status is None:
             how = "closed its output"
         elif status < 0:

@@ -12,10 +12,14 @@ import randscene
 from randscene import canonical_json
 from randscene.errors import DatasetError
 from randscene.files import exclusive, remove_leftovers, write_atomic
+from randscene.generator.light_pictures import light_pictures
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
 from randscene.shards.view_sample import SCHEMA_VERSION
 
 FOLDER_SCHEMA = 1
+
+_SUPERVISION = ("view_timeout_s", "scene_timeout_s", "memory_limit_gib", "recycle_scenes", "processes_per_gpu")
+"""Render settings that decide whether and how fast a picture comes, never what is on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,13 +63,17 @@ def versions(spec: DatasetSpec) -> dict[str, str]:
 def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: str | None) -> str:
     """Identity of a dataset: equal fingerprints promise equal bytes for equal scenes.
 
-    Scene counts, the preset's name, time-outs and tolerances are left out: a larger build of the same spec extends a
-    smaller one.
+    Scene counts, the preset's name, tolerances, and what supervises the renderers are left out: a larger build of the
+    same spec extends a smaller one.
     """
     content = spec.model_dump(mode="json")
-    del content["name"], content["version"], content["verify"], content["render"]["view_timeout_s"]
+    del content["name"], content["version"], content["verify"]
+    for name in _SUPERVISION:
+        content["render"].pop(name, None)
     for split in content["splits"].values():
         del split["scenes"]
+    # The pictures that light the scenes count, wherever they lie.
+    content["lights"]["folder"] = [[picture.sha256, picture.name] for picture in light_pictures(spec.lights)]
     return canonical_json.digest(
         {"spec": content, "lock": lock_hash(lock), "encoder": encoder_sha256, "versions": versions(spec)}
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from randscene import seeding
 from randscene.errors import DatasetError, PlanError, RandsceneError, RenderError
 from randscene.generator.dataset_folder import Block, DatasetFolder
+from randscene.generator.light_pictures import Picture
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.scene_glb import write_scene_glb
 from randscene.generator.scene_maker import SceneFailedError, SceneMaker
@@ -21,9 +22,6 @@ from randscene.shards.shard_writer import read_tar, write_shard, write_tar
 from randscene.shards.view_sample import encode_members
 
 log = logging.getLogger(__name__)
-
-SCENES_PER_MAKER = 50
-"""A maker, and with it its Blender process, is replaced after so many scenes: memory of long-lived ones creeps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,16 +42,25 @@ class SceneOutcome:
 
 
 class SceneActor:
-    """Makes scenes, one at a time. Ray turns this class into an actor; it also works without Ray."""
+    """Makes scenes, one at a time. Ray turns this class into an actor; it also works without Ray.
 
-    def __init__(self, spec: DatasetSpec, lock: Sequence[AssetRecord], root: str, fingerprint: str) -> None:
+    `pictures` are the light pictures that the driver found: an actor that started later could find others.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        lock: Sequence[AssetRecord],
+        root: str,
+        fingerprint: str,
+        pictures: tuple[Picture, ...] | None = None,
+    ) -> None:
         self._spec = spec
         self._folder = DatasetFolder(Path(root))
-        self._context = PlanContext.of(spec, lock)
+        self._context = PlanContext.of(spec, lock, pictures)
         self._records = {record.uid: record for record in lock}
         self._fingerprint = fingerprint
         self._maker: SceneMaker | None = None
-        self._made = 0
 
     def pid(self) -> int:
         """Process id, for supervision."""
@@ -97,8 +104,9 @@ class SceneActor:
 
     def _make(self, scene: int, attempt: int) -> SceneOutcome:
         recipe = plan_scene(self._context, scene, attempt)
-        maker = self._fresh_maker()
-        made = maker.make(recipe)
+        if self._maker is None:
+            self._maker = SceneMaker(self._spec, self._records, self._fingerprint)
+        made = self._maker.make(recipe)
         if recipe.split in self._spec.scene_glb:
             write_scene_glb(self._folder.scene_glb_path(scene), made.instances)
         quality = self._spec.shards.webp_quality
@@ -107,16 +115,6 @@ class SceneActor:
             ((sample.key, encode_members(sample, webp_quality=quality)) for sample in made.samples),
         )
         return SceneOutcome(scene=scene, attempt=attempt, views=len(made.samples))
-
-    def _fresh_maker(self) -> SceneMaker:
-        if self._maker is not None and self._made >= SCENES_PER_MAKER:
-            self._maker.close()
-            self._maker = None
-        if self._maker is None:
-            self._maker = SceneMaker(self._spec, self._records, self._fingerprint)
-            self._made = 0
-        self._made += 1
-        return self._maker
 
 
 def scene_is_staged(folder: DatasetFolder, scene: int, fingerprint: str) -> int | None:

@@ -8,7 +8,9 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from randscene.errors import RenderError
 from randscene.generator import blender_process
 from randscene.generator.blender_process import BlenderProcess
 from randscene.generator.recipe import Background, Camera, Instance, LayoutFacts, SceneRecipe
+from randscene.generator.scratch_folder import ScratchFolder
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 RECIPE = SceneRecipe(
@@ -35,7 +38,7 @@ RECIPE = SceneRecipe(
 )
 
 FAKE = """
-import json, os, signal, sys, time
+import json, os, signal, subprocess, sys, time
 import numpy as np
 mode, once = sys.argv[1], sys.argv[2]
 def say(**message):
@@ -55,9 +58,15 @@ if mode == "no_bpy":
     say(type="error", job="", reason="blender_import_failed", message="No module named 'bpy'")
     sys.exit(3)
 hello()
+if mode == "deaf" and first:
+    time.sleep(60)
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for line in sys.stdin:
     request = json.loads(line)
     if request["type"] == "quit":
+        if mode == "stubborn":
+            time.sleep(60)
         break
     job, out, size = request["job"], request["out"], request["resolution"]
     if mode == "refuse":
@@ -66,8 +75,18 @@ for line in sys.stdin:
     if mode == "swell":
         ballast = bytearray(300 << 20)
         time.sleep(60)
+    if mode in ("brood", "lonely_brood") and first:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        open(os.path.join(os.environ["TMPDIR"], "unfinished"), "w").close()
+        open(once + ".child", "w").write(str(child.pid))
     for view in request["views"]:
+        if mode == "slow":
+            time.sleep(0.4)
         if view == 2 and first:
+            if mode == "brood":
+                time.sleep(60)
+            if mode == "lonely_brood":
+                os.kill(os.getpid(), signal.SIGSEGV)
             if mode == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if mode == "exit":
@@ -81,20 +100,16 @@ for line in sys.stdin:
         np.save(names[1], np.full((size, size), 1, np.uint8))
         if mode == "elsewhere":
             names[0] = once
-        say(type="view", job=job, view=view, rgb=names[0], ids=names[1], seconds=0.1)
+        say(type="view", job=job, view=view, rgb=names[0], ids=names[1], seconds=0.1, cpu_seconds=0.1)
     say(type="done", job=job, build_seconds=0.1)
 """
 
 
-def fake(
-    folder: Path, mode: str, *, view_timeout_s: float = 30.0, memory_limit_bytes: int | None = None
-) -> BlenderProcess:
+def fake(folder: Path, mode: str, *, view_timeout_s: float = 30.0, **limits: Any) -> BlenderProcess:
     script = folder / "fake_worker.py"
     script.write_text(FAKE)
     command = [sys.executable, str(script), mode, str(folder / "started")]
-    return BlenderProcess(
-        view_timeout_s=view_timeout_s, memory_limit_bytes=memory_limit_bytes, scratch=folder, command=command
-    )
+    return BlenderProcess(view_timeout_s=view_timeout_s, scratch=folder, command=command, **limits)
 
 
 def views(process: BlenderProcess, wanted: tuple[int, ...] = (0, 1, 2, 3)) -> list[int]:
@@ -168,6 +183,108 @@ def test_a_hanging_view_is_ended_and_the_next_render_works(tmp_path: Path) -> No
         assert views(process) == [0, 1, 2, 3]
 
 
+def test_a_scene_whose_views_all_come_but_too_slowly_is_ended(tmp_path: Path) -> None:
+    with fake(tmp_path, "slow", view_timeout_s=5.0, scene_timeout_s=1.0) as process:
+        pid, seen = process.pid, []
+        with pytest.raises(RenderError, match="1 s for a scene of 4 views, of which 2 came") as caught:
+            for item in process.render(RECIPE, {"a": "a.glb"}, range(4), resolution=4, samples=1):
+                seen.append(item.view)
+        assert seen == [0, 1] and caught.value.reason == "timeout" and caught.value.transient
+        assert pid is not None and is_gone(pid)
+        assert views(process, (0, 1)) == [0, 1]
+
+
+def test_the_scenes_time_out_counts_neither_the_callers_time_nor_other_scenes(tmp_path: Path) -> None:
+    with fake(tmp_path, "slow", scene_timeout_s=1.2) as process:
+        pid = process.pid
+        for _ in range(2):
+            for _ in process.render(RECIPE, {"a": "a.glb"}, (0, 1), resolution=4, samples=1):
+                time.sleep(0.7)
+        assert process.pid == pid
+
+
+def test_a_fresh_process_takes_over_after_the_stated_number_of_scenes(tmp_path: Path) -> None:
+    with fake(tmp_path, "good", recycle_scenes=2) as process:
+        pids = []
+        for _ in range(5):
+            assert views(process) == [0, 1, 2, 3]
+            pids.append(process.pid)
+        assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+        assert all(is_gone(pid) for pid in pids[:4] if pid is not None)
+        assert len(list(tmp_path.glob("randscene-*"))) == 1
+
+
+def test_scenes_that_failed_count_for_the_replacement(tmp_path: Path) -> None:
+    with fake(tmp_path, "refuse", recycle_scenes=2) as process:
+        pids = []
+        for _ in range(3):
+            with pytest.raises(RenderError):
+                views(process)
+            pids.append(process.pid)
+    assert pids[0] == pids[1] != pids[2]
+
+
+def test_a_worker_that_ignores_the_request_to_quit_is_killed(tmp_path: Path) -> None:
+    process = fake(tmp_path, "stubborn")
+    assert views(process) == [0, 1, 2, 3]
+    pid, start = process.pid, time.monotonic()
+    process.close()
+    assert pid is not None and is_gone(pid) and time.monotonic() - start < 10
+    assert not list(tmp_path.glob("randscene-*"))
+
+
+@pytest.mark.parametrize("mode", ["brood", "lonely_brood"])
+def test_what_a_worker_has_started_goes_with_it_and_its_files_too(tmp_path: Path, mode: str) -> None:
+    with fake(tmp_path, mode, view_timeout_s=1.5) as process:
+        with pytest.raises(RenderError) as caught:
+            views(process)
+        assert caught.value.reason == ("timeout" if mode == "brood" else "worker_died")
+        child = int((tmp_path / "started.child").read_text())
+        assert wait_until(lambda: is_gone(child), 5.0)
+        assert not list(tmp_path.glob("randscene-*"))
+        assert views(process) == [0, 1, 2, 3]
+
+
+def test_what_a_killed_supervisor_left_is_removed_by_the_next_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from randscene.generator.scratch_folder import ScratchFolder\n"
+        "folder = ScratchFolder('kind-', sys.argv[1]); (folder.path / 'picture').write_bytes(b'x')\n"
+        "print(folder.path, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    left, used, other = Path(done.stdout.strip()), ScratchFolder("kind-", tmp_path), tmp_path / "kindly"
+    other.mkdir()
+    assert left.exists()  # too young: its owner may not have locked it yet
+    for folder in (left, used.path, other):
+        os.utime(folder, (1e9, 1e9))
+    new = ScratchFolder("kind-", tmp_path)
+    assert not left.exists() and used.path.exists() and other.exists()
+    used.remove()
+    assert not used.path.exists() and new.path.exists()
+    path = new.path
+    del new
+    gc.collect()
+    assert not path.exists()
+
+
+def test_a_worker_that_takes_no_request_is_ended(tmp_path: Path) -> None:
+    long_recipe = replace(RECIPE, cameras=RECIPE.cameras * 1000)
+    with fake(tmp_path, "deaf", view_timeout_s=1.0) as process:
+        with pytest.raises(RenderError, match="took no request") as caught:
+            list(process.render(long_recipe, {"a": "a.glb"}, [0], resolution=4, samples=1))
+        assert caught.value.reason == "timeout" and caught.value.transient and process.pid is None
+        assert len(list(process.render(long_recipe, {"a": "a.glb"}, [0], resolution=4, samples=1))) == 1
+
+
+def test_a_worker_that_is_ahead_of_its_reader_waits(tmp_path: Path) -> None:
+    with fake(tmp_path, "good") as process:
+        stream = process.render(RECIPE, {"a": "a.glb"}, range(250), resolution=4, samples=1)
+        assert next(stream).view == 0
+        time.sleep(1.0)
+        assert 1 <= len(list(tmp_path.rglob("*.rgb.npy"))) <= 80
+        assert [item.view for item in stream] == list(range(1, 250))
+
+
 def test_waiting_costs_no_processor_time(tmp_path: Path) -> None:
     with fake(tmp_path, "hang", view_timeout_s=1.5) as process:
         before = time.process_time()
@@ -238,6 +355,7 @@ def test_a_swelling_worker_is_ended(tmp_path: Path) -> None:
             views(process)
         assert caught.value.reason == "memory_limit"
         assert not caught.value.transient  # the process was fresh: the scene itself is too large
+        assert "0.2 GiB" in str(caught.value) and "render.memory_limit_gib" in str(caught.value)
         assert process.pid is None
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from randscene.blender_scripts import protocol
-from randscene.blender_scripts.display import srgb_on_black
-from randscene.blender_scripts.framing import scene_window
+from randscene.blender_scripts.framing import hull_points, scene_window
 from randscene.blender_scripts.scene_description import Viewpoint, scene_description
+from randscene.display import srgb_on_black
 from randscene.errors import RenderError
 from randscene.generator.blender_process import WORKER, BlenderProcess, RenderedView
 from randscene.generator.recipe import (
@@ -377,7 +377,7 @@ def test_srgb_on_black_gives_known_values() -> None:
 def test_no_point_of_the_scene_projects_outside_its_window(points, fov, resolution, position) -> None:
     view = camera(position, fov=fov)
     viewpoint = Viewpoint(camera_to_world=np.array(view.camera_to_world), fov_deg=fov)
-    window = scene_window(points, viewpoint, resolution)
+    window = scene_window(hull_points(points), viewpoint, resolution)
     local = (np.column_stack([points, np.ones(5)]) @ np.linalg.inv(viewpoint.camera_to_world).T)[:, :3]
     front = local[local[:, 2] < -1e-6]
     pixels = resolution / 2 * (1 + front[:, :2] / (-front[:, 2:] * np.tan(np.radians(fov) / 2)))

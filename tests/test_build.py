@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -12,13 +13,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from randscene.errors import DatasetError, RandsceneError
 from randscene.generator import generate
+from randscene.generator.dataset_folder import fingerprint
 from randscene.manifests import AssetRecord, load_lock, load_spec, with_overrides, write_lock
 from randscene.shards import lint, open_dataset
+
+if TYPE_CHECKING:
+    import psutil
 
 FAST = [
     "splits.train.scenes=5",
@@ -250,21 +256,42 @@ def test_a_second_build_in_the_same_folder_is_refused(lock_path, tmp_path):
         generate(SPEC, lock_path, out)
 
 
+def test_what_supervises_a_renderer_is_no_part_of_a_datasets_identity(lock):
+    assignments = ["scene_timeout_s=9", "view_timeout_s=9", "memory_limit_gib=null", "recycle_scenes=3"]
+    other = with_overrides(SPEC, [f"render.{assignment}" for assignment in assignments])
+    assert fingerprint(other, lock, None) == fingerprint(SPEC, lock, None)
+    assert fingerprint(with_overrides(SPEC, ["render.samples=3"]), lock, None) != fingerprint(SPEC, lock, None)
+
+
+def is_rendering(process: "psutil.Process") -> bool:
+    """Whether a process is a renderer that has a job: its pictures have a folder."""
+    command = " ".join(process.cmdline())
+    return "randscene.blender_scripts.worker" in command and any(Path(process.environ()["TMPDIR"]).glob("tmp*"))
+
+
 @pytest.mark.ray
 @pytest.mark.blender
-def test_blender_builds_end_in_the_same_bytes_though_their_renderers_are_killed(lock_path, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_blender_builds_end_in_the_same_bytes_though_their_renderers_die(number, lock_path, tmp_path):
     psutil = pytest.importorskip("psutil")
-    overrides = [*FAST, "render.engine=cycles", "render.samples=2", "splits.train.scenes=2", "splits.val.scenes=0"]
+    overrides = [*FAST, "render.engine=cycles", "render.samples=200", "splits.train.scenes=2", "splits.val.scenes=0"]
     generate(with_overrides(load_spec("demo"), overrides), lock_path, tmp_path / "calm", workers=1)
     process = subprocess.Popen([sys.executable, "-c", BUILD, str(lock_path), str(tmp_path / "stormy"), *overrides])
-    killed = set()
+    seen: dict[int, float] = {}
+    struck = set()
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children(recursive=True) if len(killed) < 2 else []:
-                if "randscene.blender_scripts.worker" in " ".join(child.cmdline()) and child.pid not in killed:
-                    time.sleep(0.3)
-                    child.kill()
-                    killed.add(child.pid)
-        time.sleep(0.02)
-    assert process.returncode == 0 and killed
+            for child in psutil.Process(process.pid).children(recursive=True) if len(struck) < 2 else []:
+                began = seen.setdefault(child.pid, time.monotonic()) if is_rendering(child) else math.inf
+                # Importing takes a part of a second, the views take several.
+                if child.pid not in struck and time.monotonic() - began > 0.7:
+                    child.send_signal(number)
+                    struck.add(child.pid)
+        time.sleep(0.01)
+    assert process.returncode == 0 and struck
     assert promised_bytes(tmp_path / "stormy") == promised_bytes(tmp_path / "calm")
+    lines = [json.loads(line) for line in (tmp_path / "stormy" / "failures.jsonl").read_text().splitlines()]
+    assert {(line["stage"], line["reason"], line["attempt"]) for line in lines} == {("render", "worker_died", 0)}
+    assert all(f"signal {number:d}" in line["message"] for line in lines)
+    if number == signal.SIGSEGV:
+        assert all("Segmentation fault" in line["log_tail"] for line in lines)

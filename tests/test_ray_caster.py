@@ -13,7 +13,6 @@ from randscene.generator import ray_caster
 from randscene.generator.cameras import Directions, intrinsics, look_at_matrices
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import Background, Camera, Light
-from randscene.generator.visibility import visible_views
 from randscene.manifests.asset_mesh import AssetMesh, Surface
 
 SQUARE = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
@@ -140,10 +139,22 @@ def test_rays_go_on_through_the_holes_of_masked_surfaces(layers):
     assert scene.unoccluded_pixels(ABOVE, 64, 1) == pytest.approx(solid / 2, rel=0.1)
 
 
+@pytest.mark.parametrize("alpha", [0, 3, 8, 255])
 @pytest.mark.parametrize("mode", ["OPAQUE", "BLEND"])
-def test_blended_and_opaque_surfaces_have_no_holes(mode):
-    ids, _ = RayScene([square(texture=checker(), alpha_mode=mode), square(z=-1.0)]).ids_and_depth(ABOVE, 64)
-    assert not (ids == 2).any()
+def test_blended_surfaces_have_holes_where_they_are_as_good_as_clear_and_opaque_ones_nowhere(mode, alpha):
+    texture = np.full((8, 8, 4), 255, np.uint8)
+    texture[:, 4:, 3] = alpha
+    ids, _ = RayScene([square(texture=texture, alpha_mode=mode), square(z=-1.0)]).ids_and_depth(ABOVE, 64)
+    assert ids[32, 24] == 1
+    assert ids[32, 40] == (2 if mode == "BLEND" and alpha < 5 else 1)
+
+
+@pytest.mark.parametrize(("alpha", "shown"), [(0.0, 2), (0.05, 1), (1.0, 1)])
+def test_glass_counts_as_its_object_unless_nothing_of_it_can_be_seen(alpha, shown):
+    glass = square(base_color=np.array([1, 1, 1, alpha], np.float32), alpha_mode="BLEND")
+    scene = RayScene([glass, square(z=-1.0)])
+    assert scene.ids_and_depth(ABOVE, 64)[0][32, 32] == shown
+    assert (scene.unoccluded_pixels(ABOVE, 64, 1) > 0) == (shown == 1)
 
 
 def test_the_cutoff_applies_to_factor_texture_and_vertex_colour_together():
@@ -161,16 +172,6 @@ def test_unoccluded_pixels_ignore_what_stands_in_front():
     assert scene.unoccluded_pixels(ABOVE, 100, 1) == alone[0] > (ids == 1).sum()
     assert scene.unoccluded_pixels(ABOVE, 100, 2) == (ids == 2).sum()
     assert scene.unoccluded_pixels(ABOVE, 100, 3) == alone[1] > 0 == (ids == 3).sum()
-
-
-def test_views_that_hide_an_object_are_dropped_and_counts_are_kept():
-    scene = RayScene([square(z=0.0), square(z=1.0, half=0.5), square(z=-1.0, half=0.2)])
-    slanted = camera(0.1, 0.3)
-    views = visible_views(scene, [ABOVE, slanted, camera(0.75, -1.0)], 80)
-    assert [view.view for view in views] == [1]
-    assert views[0].visible_pixels.tolist() == [(views[0].ids == i).sum() for i in (1, 2, 3)]
-    assert (views[0].unoccluded_pixels >= views[0].visible_pixels).all()
-    assert views[0].unoccluded_pixels[2] == scene.unoccluded_pixels(slanted, 80, 3)
 
 
 def soup(seed: int) -> list[AssetMesh]:

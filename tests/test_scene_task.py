@@ -1,0 +1,53 @@
+"""One attempt at one scene, from files to files: whatever goes wrong has a name, and the next scene is served."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mesh_fixtures import box_draft
+
+from randscene.generator.dataset_folder import DatasetFolder
+from randscene.generator.scene_task import SceneActor
+from randscene.manifests import AssetRecord, load_asset_mesh, load_spec, with_overrides
+
+SMALL = [
+    *("splits.train.scenes=30", "cameras.views=2", "layout.objects=[2, 2]", "latents.encoder=null"),
+    *("assets.held_out_fraction=0", "splits.val.held_out_assets=false", "render.resolution=64"),
+]
+
+
+def odd(record: AssetRecord, folder: Path) -> AssetRecord:
+    """The record of a file that inspection accepts and that Blender's importer stumbles over."""
+    draft = box_draft(material=0)
+    draft.header["materials"] = [{"name": record.uid, "extensions": {"KHR_materials_ior": {"ior": "much"}}}]
+    path = draft.save(folder / f"{record.uid}.glb")
+    load_asset_mesh(path)
+    return replace(record, locator=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.mark.blender
+def test_an_asset_that_blender_cannot_import_fails_its_scene_alone(lock, tmp_path):
+    records = [odd(record, tmp_path) if i % 3 == 0 else record for i, record in enumerate(lock)]
+    spec = with_overrides(load_spec("demo"), [*SMALL, "render.engine=cycles", "render.samples=1"])
+    actor = SceneActor(spec, records, str(tmp_path / "dataset"), "f" * 64)
+    outcomes = [actor.make(scene, 0) for scene in range(8)]
+    failed = [outcome for outcome in outcomes if outcome.reason not in ("", "no_valid_view")]
+    assert 0 < len(failed) < len(outcomes)
+    for outcome in failed:
+        assert (outcome.reason, outcome.stage) == ("import_failed", "render")
+        assert not outcome.fatal and not outcome.transient and "expected a float" in outcome.message
+    for outcome in outcomes:
+        assert DatasetFolder(tmp_path / "dataset").scene_path(outcome.scene).exists() == (outcome.reason == "")
+    assert any(outcome.reason == "" for outcome in outcomes[outcomes.index(failed[0]) :])
+
+
+@pytest.mark.blender
+def test_a_scene_over_the_memory_limit_is_planned_anew_and_one_over_its_time_is_tried_again(lock, tmp_path):
+    base = [*SMALL, "render.engine=cycles", "render.samples=4000", "render.resolution=512", "layout.objects=[2, 3]"]
+    cases = {"memory_limit_gib=0.01": ("memory_limit", False), "scene_timeout_s=2": ("timeout", True)}
+    for limit, (reason, transient) in cases.items():
+        spec = with_overrides(load_spec("demo"), [*base, f"render.{limit}"])
+        outcome = SceneActor(spec, lock, str(tmp_path / "dataset"), "f" * 64).make(0, 0)
+        assert (outcome.reason, outcome.stage) == (reason, "render")
+        assert outcome.transient == transient and not outcome.fatal
