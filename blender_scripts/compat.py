@@ -15,6 +15,11 @@ def object_index_pass() -> str:
     return "Object Index" if bpy.app.version >= (5, 0, 0) else "IndexOB"
 
 
+def eevee_engine() -> str:
+    """Identifier of EEVEE (the rasteriser that came with Blender 4.2)."""
+    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
+
+
 def enable_nodes(owner: Any) -> None:
     """Give a world or material its node tree; from 5.0 on it always has one and the switch is deprecated."""
     if bpy.app.version < (5, 0, 0):

@@ -1,4 +1,4 @@
-"""Cycles on the processor: settings, and one picture with ids from one render."""
+"""Cycles: settings, and one picture (or what one is made from) with ids from one render."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,28 +7,60 @@ import numpy as np
 
 from randscene.blender_scripts.capture import MemoryCapture
 from randscene.blender_scripts.compat import apply_settings, object_index_pass
-from randscene.blender_scripts.display import srgb_on_black
-from randscene.blender_scripts.framing import scene_window
+from randscene.blender_scripts.denoiser import Denoiser
+from randscene.blender_scripts.devices import use_device
+from randscene.blender_scripts.framing import Window, scene_window
+from randscene.blender_scripts.guide_pass import PASS as GUIDE
+from randscene.blender_scripts.guide_pass import add_guide_pass
 from randscene.blender_scripts.scene_builder import BuiltScene
 from randscene.blender_scripts.scene_description import Viewpoint
+from randscene.demodulation import illumination, modulator
+from randscene.display import srgb_on_black
 from randscene.errors import RenderError
+from randscene.gltf_scene import BLEND_CUTOFF
+
+NORMAL = "Denoising Normal"
+
+_LARGEST_HALF = np.float32(65504)
+
+DENOISER_QUALITY = {"fast": 8, "balanced": 1 << 30}
+"""The filter's quality for up to so many samples a pixel. With few samples the quick one is as good as the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """What a picture is made from, in the window of it that the scene can reach. Row 0 is the top."""
+
+    window: Window
+    light: np.ndarray
+    """(h, w, 3) float32: denoised illumination, see `demodulation`."""
+    guide: np.ndarray
+    """(h, w, 3) float32: mean base colour of the pixel's samples, times their alpha."""
+    alpha: np.ndarray
+    """(h, w) float32 in [0, 1]."""
+
+    def stacked(self) -> np.ndarray:
+        """(7, h, w) float16: light, guide, alpha."""
+        planes = np.concatenate([self.light, self.guide, self.alpha[..., None]], axis=2)
+        return np.ascontiguousarray(np.minimum(planes, _LARGEST_HALF).astype(np.float16).transpose(2, 0, 1))
+
+    def picture(self, resolution: int) -> np.ndarray:
+        """(R, R, 3) uint8, sRGB on black: the picture that these samples alone give."""
+        alpha = self.alpha[..., None]
+        color = np.concatenate([self.light * modulator(self.guide, alpha), alpha], axis=2)
+        return self.window.place(srgb_on_black(color)[::-1], resolution)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """One view. Row 0 is the top."""
 
-    rgb: np.ndarray
-    """(R, R, 3) uint8, sRGB on black."""
-    ids: np.ndarray
-    """(R, R) uint8: Cycles' object index at the pixel centres, 0 where it hit nothing."""
-
-
-def cycles_devices() -> tuple[dict[str, str], ...]:
-    """`{"type", "name"}` of each device that renders here."""
-    import _cycles
-
-    return tuple({"type": str(kind), "name": str(name)} for name, kind, *_ in _cycles.available_devices("CPU"))
+    rgb: np.ndarray | None = None
+    """(R, R, 3) uint8, sRGB on black. None where `layers` were asked for."""
+    layers: Layers | None = None
+    """None where `rgb` was asked for, and where there is nothing to see."""
+    ids: np.ndarray | None
+    """(R, R) uint8: Cycles' object index at the pixel centres, 0 where it hit nothing. None from other engines."""
 
 
 class CyclesEngine:
@@ -36,14 +68,27 @@ class CyclesEngine:
 
     def __init__(self) -> None:
         self._index_pass = object_index_pass()
-        self._capture = MemoryCapture(["Combined", self._index_pass])
+        self._capture = MemoryCapture(["Combined", NORMAL, GUIDE, self._index_pass])
+        self._denoiser: Denoiser | None = None
+        self._denoiser_threads = 0
+        self._quality = "fast"
 
-    def prepare(self, scene: Any, *, resolution: int, samples: int, threads: int) -> None:
+    def prepare(self, scene: Any, *, resolution: int, samples: int, threads: int, device: str) -> None:
         """Apply every setting to a scene that has not been rendered yet.
 
         Bounces are TRELLIS's (`dataset_toolkits/blender_script/render.py::init_render`); samples and denoising are
-        chosen anew: 16 denoised samples look close to its 128 for a sixth of the time.
+        chosen anew: see `docs/rendering.md`.
+
+        Raises
+        ------
+        RenderError
+            `device_missing` if Cycles cannot render on the device here, `denoiser_missing` without a denoiser.
         """
+        if self._denoiser is None or self._denoiser_threads != threads:
+            if self._denoiser is not None:
+                self._denoiser.close()
+            self._denoiser, self._denoiser_threads = Denoiser(threads), threads
+        self._quality = next(name for name, most in DENOISER_QUALITY.items() if samples <= most)
         apply_settings(
             scene.render,
             engine="CYCLES",
@@ -63,42 +108,54 @@ class CyclesEngine:
         )
         apply_settings(
             scene.cycles,
-            device="CPU",
             samples=samples,
             seed=0,
             use_animated_seed=False,
             use_adaptive_sampling=False,
-            use_denoising=True,
-            denoiser="OPENIMAGEDENOISE",
-            denoising_input_passes="RGB_ALBEDO_NORMAL",
-            denoising_prefilter="NONE",
-            denoising_quality="BALANCED",
+            # Denoised here, see `demodulation`.
+            use_denoising=False,
+            # Its errors are spread so that a filter removes them better.
+            sampling_pattern="BLUE_NOISE",
             pixel_filter_type="BOX",
             diffuse_bounces=1,
             glossy_bounces=1,
-            transparent_max_bounces=3,
+            # Behind as many holes of leaf cards as this a ray would end in black, and without an index.
+            transparent_max_bounces=64,
             transmission_bounces=3,
             use_auto_tile=False,
         )
-        scene.view_layers[0].use_pass_object_index = True
+        use_device(scene, device)
+        layer = scene.view_layers[0]
+        # The index is that of the first surface of at least this alpha: cut-outs have holes, glass is its object.
+        apply_settings(layer, use_pass_object_index=True, pass_alpha_threshold=BLEND_CUTOFF)
+        layer.cycles.denoising_store_passes = True
+        add_guide_pass(layer)
 
-    def render(self, built: BuiltScene, viewpoint: Viewpoint) -> Picture:
+    def render(self, built: BuiltScene, viewpoint: Viewpoint, *, layers: bool = False) -> Picture:
         """Render one view of a prepared scene.
 
         Only the window that the scene can reach is traced; it follows from the view alone.
 
+        Parameters
+        ----------
+        built : BuiltScene
+        viewpoint : Viewpoint
+        layers : bool
+            Give what a picture is made from in place of the picture.
+
         Raises
         ------
         RenderError
-            With reason `render_failed`.
+            With reason `render_failed` or `denoiser_failed`.
         """
         scene = built.scene
         resolution = scene.render.resolution_x
         window = scene_window(built.points, viewpoint, resolution)
+        if built.covers_picture(viewpoint):
+            window = Window(left=0, right=resolution, bottom=0, top=resolution)
         if window is None:
-            return Picture(
-                rgb=np.zeros((resolution, resolution, 3), np.uint8), ids=np.zeros((resolution, resolution), np.uint8)
-            )
+            empty = np.zeros((resolution, resolution, 4), np.uint8)
+            return Picture(rgb=None if layers else empty[..., :3], ids=empty[..., 3])
         built.look_from(viewpoint)
         # Blender truncates the border to whole pixels: aim at their middle.
         apply_settings(
@@ -115,7 +172,16 @@ class CyclesEngine:
             raise RenderError(
                 "render_failed", f"Cycles traced {combined.shape[:2]} pixels where {window.shape} were asked for"
             )
+        assert self._denoiser is not None
+        light = illumination(combined, passes[GUIDE][..., :3])
+        parts = Layers(
+            window=window,
+            light=self._denoiser.denoise(light, passes[NORMAL], self._quality)[::-1],
+            guide=passes[GUIDE][::-1, :, :3],
+            alpha=np.clip(combined[::-1, :, 3], 0, 1),
+        )
         return Picture(
-            rgb=window.place(srgb_on_black(combined), resolution),
+            rgb=None if layers else parts.picture(resolution),
+            layers=parts if layers else None,
             ids=window.place(np.rint(index).astype(np.uint8), resolution),
         )

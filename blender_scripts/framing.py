@@ -25,11 +25,25 @@ class Window:
         """(rows, columns)."""
         return self.top - self.bottom, self.right - self.left
 
+    def rows_and_columns(self, resolution: int) -> tuple[int, int, int, int]:
+        """Rows [top, bottom) counted from the top and columns [left, right) of a picture of that side."""
+        return resolution - self.top, resolution - self.bottom, self.left, self.right
+
     def place(self, crop: np.ndarray, resolution: int) -> np.ndarray:
         """Put a (rows, columns, ...) crop, row 0 at the bottom, into a zero (R, R, ...) picture, row 0 on top."""
         canvas = np.zeros((resolution, resolution, *crop.shape[2:]), crop.dtype)
         canvas[resolution - self.top : resolution - self.bottom, self.left : self.right] = crop[::-1]
         return canvas
+
+
+def hull_points(points: np.ndarray) -> np.ndarray:
+    """Those of some points (P, 3) that span their convex hull: all that a window depends on, and far fewer."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        return points[np.sort(ConvexHull(points).vertices)]
+    except (QhullError, ValueError):  # flat, or nearly so, or not finite
+        return points
 
 
 def scene_window(points: np.ndarray, viewpoint: Viewpoint, resolution: int) -> Window | None:

@@ -10,6 +10,12 @@ from randscene.errors import RenderError
 
 PROTOCOL_VERSION = 1
 
+ENGINE_DEVICES: Mapping[str, tuple[str, ...]] = {
+    "cycles": ("CPU", "CUDA", "OPTIX", "HIP", "ONEAPI", "METAL"),
+    "eevee": ("CPU", "OPENGL"),
+}
+"""Engines, and what each can render on. EEVEE's `CPU` is OpenGL in software, its `OPENGL` a graphics card."""
+
 MAX_INSTANCES = 255
 """Instance ids share one byte with the background, 0."""
 
@@ -30,12 +36,20 @@ class RenderRequest:
     resolution: int
     """Side of the square picture, pixels."""
     samples: int
-    """Paths traced a pixel, before denoising."""
+    """Cycles: paths traced a pixel, before denoising. EEVEE: shifts within the pixel that are averaged."""
     threads: int
     out: str
     """Absolute path of an existing folder for the pictures."""
+    engine: str = "cycles"
+    """A key of `ENGINE_DEVICES`."""
+    device: str = "CPU"
+    """What that engine shall render on. If it is not there the job fails: another is never taken in its place."""
     up_axes: Mapping[str, str] = field(default_factory=dict)
     """`Y` or `Z` for uids whose file's up axis is not the usual one of its format."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Absolute path of the file of each SHA-256 that the recipe's background names."""
+    layers: bool = False
+    """Answer with what pictures are made from in place of pictures (`cycles` only)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +69,8 @@ class HelloAnswer:
     python: str
     protocol: int
     devices: tuple[Mapping[str, str], ...]
-    """`{"type": "CPU", "name": ...}` for each device that Cycles can use; pictures may depend on it in the last bit."""
+    """`{"type": "CPU", "name": ...}` for each device of each kind that Cycles can use; pictures may depend on it in the
+    last bit. A card that two kinds can use stands there twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +81,18 @@ class ViewAnswer:
     job: str
     view: int
     rgb: str
-    """Path of an npy file, (H, W, 3) uint8: sRGB on black, row 0 on top."""
+    """Path of an npy file, (H, W, 3) uint8: sRGB on black, row 0 on top. Empty where layers were asked for."""
     ids: str
-    """Path of an npy file, (H, W) uint8: Cycles' own object index."""
+    """Path of an npy file, (H, W) uint8: the engine's own object index. Empty where the engine has none (EEVEE)."""
     seconds: float
     """Wall time of this view."""
+    cpu_seconds: float
+    """Processor time of this view, all threads."""
+    layers: str = ""
+    """Path of an npy file, (7, h, w) float16: light RGB, guide RGB, alpha (see `cycles_engine.Layers`), row 0 on top,
+    inside `window`. Empty where a picture was asked for, and where there is nothing to see."""
+    window: tuple[int, ...] = ()
+    """First row, row behind the last one, first column, column behind the last one of the layers in the picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,8 +147,13 @@ def parse_request(line: bytes) -> Request:
         for name, low, high in (("resolution", 1, 8192), ("samples", 1, 65536), ("threads", 1, 1024)):
             if not low <= getattr(message, name) <= high:
                 raise RenderError("bad_request", f"{name} must be from {low} to {high}, not {getattr(message, name)}")
+        if message.device not in ENGINE_DEVICES.get(message.engine, ()):
+            known = "; ".join(f"{engine} on {', '.join(devices)}" for engine, devices in ENGINE_DEVICES.items())
+            raise RenderError("bad_request", f"{message.engine} on {message.device} is none of: {known}")
         if not message.views:
             raise RenderError("bad_request", "views: name at least one")
+        if message.layers and message.engine != "cycles":
+            raise RenderError("bad_request", f"layers: {message.engine} makes pictures only")
     return message
 
 
@@ -183,6 +210,12 @@ def _exactly(kind: type, words: str) -> Any:
     return check
 
 
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false")
+    return value
+
+
 def _strings(value: Any, name: str) -> Any:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError(f"{name} must map names to strings")
@@ -209,6 +242,7 @@ def _seconds(value: Any, name: str) -> float:
 
 _CHECKS: dict[Any, Any] = {
     str: _exactly(str, "a string"),
+    bool: _flag,
     int: _exactly(int, "an integer"),
     float: _seconds,
     Mapping[str, Any]: _exactly(dict, "an object"),

@@ -8,9 +8,9 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -31,19 +31,40 @@ from randscene.blender_scripts.scene_description import scene_description
 from randscene.errors import RenderError
 
 if TYPE_CHECKING:
-    from randscene.blender_scripts.cycles_engine import CyclesEngine
-    from randscene.blender_scripts.scene_builder import SceneBuilder
+    from randscene.blender_scripts.cycles_engine import Picture
+    from randscene.blender_scripts.scene_builder import BuiltScene, SceneBuilder
+    from randscene.blender_scripts.scene_description import Viewpoint
 
 NO_BLENDER = 3
 """Exit status when bpy cannot be imported."""
 
 
-class Renderer:
-    """Answers render requests, one after the other."""
+CARD_ENGINES = {"cycles": "cycles card"}
+"""What renders in place of an engine when a graphics card is asked for."""
 
-    def __init__(self, builder: "SceneBuilder", engine: "CyclesEngine") -> None:
+
+class Engine(Protocol):
+    """What a renderer asks of an engine."""
+
+    def prepare(self, scene: Any, *, resolution: int, samples: int, threads: int, device: str) -> None: ...
+
+    def render(self, built: "BuiltScene", viewpoint: "Viewpoint", *, layers: bool) -> "Picture": ...
+
+
+class Renderer:
+    """Answers render requests, one after the other.
+
+    Parameters
+    ----------
+    builder : SceneBuilder
+    engines : mapping
+        By name, what makes an engine when it is first asked for.
+    """
+
+    def __init__(self, builder: "SceneBuilder", engines: Mapping[str, Callable[[], Engine]]) -> None:
         self._builder = builder
-        self._engine = engine
+        self._makers = engines
+        self._engines: dict[str, Engine] = {}
 
     def render(self, request: RenderRequest) -> Iterator[Answer]:
         """Render a job; one answer a view, then `done`.
@@ -59,21 +80,33 @@ class Renderer:
         for view in request.views:
             if not 0 <= view < len(description.viewpoints):
                 raise RenderError("bad_request", f"view {view}: the recipe has {len(description.viewpoints)} cameras")
+        name = CARD_ENGINES.get(request.engine, request.engine) if request.device != "CPU" else request.engine
+        if name not in self._engines:
+            self._engines[name] = self._makers[name]()
+        engine = self._engines[name]
         try:
-            built = self._builder.build(description, request.assets, request.up_axes)
-            self._engine.prepare(
-                built.scene, resolution=request.resolution, samples=request.samples, threads=request.threads
+            built = self._builder.build(description, request.assets, request.up_axes, request.images)
+            engine.prepare(
+                built.scene,
+                resolution=request.resolution,
+                samples=request.samples,
+                threads=request.threads,
+                device=request.device,
             )
             build_seconds = time.perf_counter() - start
             for view in request.views:
-                start = time.perf_counter()
-                picture = self._engine.render(built, description.viewpoints[view])
+                start, cpu_start = time.perf_counter(), time.process_time()
+                picture = engine.render(built, description.viewpoints[view], layers=request.layers)
+                layers = picture.layers
                 yield ViewAnswer(
                     job=request.job,
                     view=view,
-                    rgb=_save(out / f"{view:03d}.rgb.npy", picture.rgb),
-                    ids=_save(out / f"{view:03d}.ids.npy", picture.ids),
+                    rgb="" if picture.rgb is None else _save(out / f"{view:03d}.rgb.npy", picture.rgb),
+                    ids="" if picture.ids is None else _save(out / f"{view:03d}.ids.npy", picture.ids),
                     seconds=time.perf_counter() - start,
+                    cpu_seconds=time.process_time() - cpu_start,
+                    layers="" if layers is None else _save(out / f"{view:03d}.layers.npy", layers.stacked()),
+                    window=() if layers is None else layers.window.rows_and_columns(request.resolution),
                 )
         finally:
             self._builder.clear()
@@ -116,12 +149,15 @@ def main() -> None:
         channel.send(ErrorAnswer(job="", reason="blender_import_failed", message=str(error)))
         process_setup.exit_now(NO_BLENDER)
     from randscene.blender_scripts.compat import blender_version
-    from randscene.blender_scripts.cycles_engine import CyclesEngine, cycles_devices
+    from randscene.blender_scripts.cycles_card_engine import CyclesCardEngine
+    from randscene.blender_scripts.cycles_engine import CyclesEngine
+    from randscene.blender_scripts.devices import cycles_devices
+    from randscene.blender_scripts.eevee_engine import EeveeEngine
     from randscene.blender_scripts.scene_builder import SceneBuilder
 
     # Importers log warnings and worse, not every file that they read.
     bpy.app.debug_value = 1
-    renderer = Renderer(SceneBuilder(), CyclesEngine())
+    renderer = Renderer(SceneBuilder(), {"cycles": CyclesEngine, "cycles card": CyclesCardEngine, "eevee": EeveeEngine})
     channel.send(
         HelloAnswer(
             bpy=blender_version(),

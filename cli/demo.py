@@ -19,7 +19,13 @@ from randscene.cli.preview import preview
 from randscene.cli.train import train
 from randscene.files import write_atomic
 
-SMALL = ["splits.val.scenes=1", "cameras.views=6", "render.resolution=128", "render.samples=8", "layout.objects=[2, 4]"]
+SMALL = [
+    "splits.val.scenes=1",
+    "cameras.views=6",
+    "render.resolution=128",
+    "render.quality=fast",
+    "layout.objects=[2, 4]",
+]
 
 
 def demo(

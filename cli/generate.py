@@ -44,7 +44,12 @@ def generate(
     assets: Assets,
     out: Annotated[Path, typer.Option("--out", help="Dataset folder; run again to finish or extend it.")],
     scenes: Scenes = None,
-    engine: Annotated[str | None, typer.Option(help="cycles, or raycast (no Blender: previews, tests).")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.")
+    ] = None,
     ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scenes made at the same time.")] = None,
     set_: Set = None,
@@ -56,7 +61,8 @@ def generate(
     from randscene.generator import generate as build
     from randscene.generator.build import Progress as BuildProgress
 
-    overrides = [*(set_ or []), *([f"render.engine={engine}"] if engine else [])]
+    chosen = {"engine": engine, "device": device}
+    overrides = [*(set_ or []), *(f"render.{name}={value}" for name, value in chosen.items() if value)]
     dataset_spec, records = _read(spec, assets, scenes, overrides)
     with progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("generate", total=len(dataset_spec.indices()), note="starting")

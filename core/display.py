@@ -1,4 +1,4 @@
-"""From a linear render to 8-bit pixels. Imports no bpy."""
+"""From a linear render to 8-bit pixels."""
 
 import numpy as np
 

@@ -14,6 +14,7 @@ from randscene.files import write_atomic
 from randscene.generator.dataset_folder import Block, DatasetFolder, blocks, fingerprint
 from randscene.generator.failures import Failure, append_failure, reasons
 from randscene.generator.planning import PlanContext, plan_scene
+from randscene.generator.render_device import actor_options, settle_device
 from randscene.generator.scene_task import SceneActor, SceneOutcome, pack_block, scene_is_staged
 from randscene.manifests import AssetRecord, DatasetSpec, attribution_markdown, load_lock, usable, write_lock
 from randscene.ray_session import deaths, ray_session
@@ -93,7 +94,8 @@ def generate(
     ray_address : str, optional
         A running Ray cluster; a local one is started otherwise.
     workers : int, optional
-        Scenes made at the same time; by default one for every `spec.render.threads` CPUs of the cluster.
+        Scenes made at the same time; by default one for every `spec.render.threads` CPUs of the cluster, and where a
+        graphics card renders, no more than `spec.render.processes_per_gpu` for each card.
     progress : callable, optional
         Called with a `Progress` after every change.
 
@@ -103,6 +105,8 @@ def generate(
         If the spec cannot be met with these assets, or an asset does not match its lock.
     DatasetError
         If the folder holds something else.
+    RenderError
+        If this machine, or the cluster, has no such device.
     RandsceneError
         If the disk is full or read-only, or a worker met a fault of the program.
     """
@@ -110,6 +114,7 @@ def generate(
         raise DatasetError(f"{out}: this release writes to local or mounted folders only; give a path")
     records = load_lock(lock) if isinstance(lock, str | Path) else list(lock)
     context = PlanContext.of(spec, records)
+    spec = settle_device(spec, cluster=ray_address not in (None, "local"))
     identity = fingerprint(spec, records, _encoder_sha256(spec))
     folder = DatasetFolder(Path(out).absolute())
     begun = time.monotonic()
@@ -177,17 +182,20 @@ class _Build:
 
     def run(self, ray: Any, records: Sequence[AssetRecord], workers: int | None) -> None:
         """Make the missing scenes with a pool of actors, and pack each block once its scenes are there."""
-        threads = self.spec.render.threads
-        remote_actor = ray.remote(num_cpus=threads)(SceneActor)
+        options, room = actor_options(self.spec.render, ray.cluster_resources())
+        remote_actor = ray.remote(**options)(SceneActor)
         remote_pack = ray.remote(num_cpus=0, max_retries=3)(pack_block)
         shared = [ray.put(self.spec), ray.put(list(records))]
 
         def start_actor() -> Any:
-            return remote_actor.remote(*shared, str(self.folder.root), self.identity)
+            return remote_actor.remote(*shared, str(self.folder.root), self.identity, self.context.pictures)
 
         owner = {scene: state for state in self.unfinished for scene in state.block.scenes}
         todo = deque((s, 0) for state in self.unfinished for s in state.block.scenes if s not in state.attempts)
-        count = min(len(todo), workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads))
+        count = min(len(todo), workers or room)
+        if "num_gpus" in options:
+            # More would wait for a card until the others are done, each with a scene of its own.
+            count = min(count, room)
         idle = [start_actor() for _ in range(count)]
         running: dict[Any, tuple[Any, int, int]] = {}
         packing: set[Any] = set()

@@ -42,8 +42,9 @@ class RayScene:
     """A scene that rays can be shot at.
 
     Rays go through pixel centres of Blender's camera: square pixels, the field of view over the whole width, row 0 at
-    the top. Surfaces are seen from both sides. Alpha-masked surfaces have holes where their alpha is below the cutoff;
-    blended ones count as solid. Results are the same each time and do not depend on threads.
+    the top. Surfaces are seen from both sides. Alpha-masked surfaces have holes where their alpha is below the cutoff,
+    blended ones where it is next to nothing (`gltf_scene.BLEND_CUTOFF`). Results are the same each time and do not
+    depend on threads.
 
     Parameters
     ----------
@@ -109,6 +110,57 @@ class RayScene:
         # Directions have length 1 along the camera's axis, so the distance along the ray is the depth.
         depth[window.slices] = np.where(hit, distances, np.inf).reshape(window.shape)
         return ids, depth
+
+    def ids_inside(self, camera: Camera, resolution: int, *, step: int = 1, instance: int | None = None) -> np.ndarray:
+        """Ids where they can be other than background, for who asks what a view shows and not where.
+
+        Parameters
+        ----------
+        camera : Camera
+        resolution : int
+            Width and height, pixels.
+        step : int
+            Look at every `step`-th pixel of a row and of a column only.
+        instance : int, optional
+            Look only where this instance (1-based) can be.
+
+        Returns
+        -------
+        numpy.ndarray
+            (K,) uint8: what `ids_and_depth` has at those pixels, in no promised order.
+        """
+        boxes = self._boxes if instance is None else self._boxes[instance - 1 : instance]
+        origins, directions = _rays(camera, _window(camera, resolution, boxes), step)
+        triangles, _, _ = self._trace(self._all, 0, origins, directions)
+        return self._owner[triangles[triangles >= 0]]
+
+    @property
+    def surfaces(self) -> shading.SurfaceTable:
+        """Materials of all triangles, in the order of the meshes."""
+        return self._table
+
+    def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What rays meet first, holes of cut-out surfaces left out.
+
+        Parameters
+        ----------
+        origins, directions : numpy.ndarray
+            (K, 3) float32, world metres.
+
+        Returns
+        -------
+        triangles : numpy.ndarray
+            (K,) int64, counted over all meshes in their order; -1 for nothing.
+        u, v : numpy.ndarray
+            (K,) float32 barycentric weights of the triangle's second and third corner.
+        """
+        hits = self._all.run(origins, directions, output=1)
+        triangles, u, v = hits["primID"].astype(np.int64), hits["u"].astype(np.float32), hits["v"].astype(np.float32)
+        if self._table.masked.any():
+            doubtful = np.flatnonzero((triangles >= 0) & self._table.masked[triangles])
+            triangles[doubtful], _, weights = self._trace(self._all, 0, origins[doubtful], directions[doubtful])
+            u[doubtful], v[doubtful] = weights[:, 1], weights[:, 2]
+        return triangles, u, v
 
     def unoccluded_pixels(self, camera: Camera, resolution: int, instance: int) -> int:
         """How many pixels instance `instance` (1-based) would cover if it stood alone."""
@@ -310,15 +362,15 @@ def _bands(window: Window) -> Iterator[Window]:
         )
 
 
-def _rays(camera: Camera, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Rays through the pixel centres of a window, row by row.
+def _rays(camera: Camera, window: Window, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Rays through the pixel centres of a window, row by row; with a step, through a regular part of them.
 
     Returns origins and directions, each (K, 3) float32; directions have length 1 along the camera's axis.
     """
     matrix = np.asarray(camera.camera_to_world, np.float64)
     spread = tan_half(camera.fov_deg)
-    across = ((np.arange(window.left, window.right) + 0.5) / window.resolution * 2 - 1) * spread
-    down = ((np.arange(window.top, window.bottom) + 0.5) / window.resolution * 2 - 1) * spread
+    across = ((np.arange(window.left + step // 2, window.right, step) + 0.5) / window.resolution * 2 - 1) * spread
+    down = ((np.arange(window.top + step // 2, window.bottom, step) + 0.5) / window.resolution * 2 - 1) * spread
     right, up, backwards = matrix[:3, 0], matrix[:3, 1], matrix[:3, 2]
     directions = across[None, :, None] * right - down[:, None, None] * up - backwards
     origins = np.broadcast_to(matrix[:3, 3].astype(np.float32), directions.shape)

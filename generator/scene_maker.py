@@ -1,11 +1,9 @@
 """From a recipe to its samples: labels from embree, pictures from an engine, voxels and latents from the meshes."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,14 @@ import numpy as np
 from randscene.errors import AssetError, RenderError
 from randscene.generator.blender_process import INSTALLATION_REASONS, BlenderProcess
 from randscene.generator.cameras import intrinsics
+from randscene.generator.guide_sampler import GuideSampler
+from randscene.generator.guided_reconstruction import reconstruct
+from randscene.generator.light_pictures import picture_paths
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import SceneRecipe
+from randscene.generator.render_device import protocol_device
 from randscene.generator.view_centric import apply_transform, world_to_view
-from randscene.generator.visibility import VisibleView, visible_views
+from randscene.generator.visibility import VisibleView, keepable_views, label_view
 from randscene.generator.voxelization import SceneVoxelizer
 from randscene.manifests import AssetMesh, AssetRecord, DatasetSpec, load_asset_mesh, verified_path
 from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample
@@ -84,7 +86,7 @@ class SceneMaker:
         except AssetError as error:
             raise SceneFailedError(error.reason, "load", str(error)) from error
         rays = RayScene(placed)
-        views = visible_views(rays, recipe.cameras, recipe.resolution)
+        views = keepable_views(rays, recipe.cameras, recipe.resolution)
         if not views:
             raise SceneFailedError("no_valid_view", "visibility", f"scene {recipe.scene}: no view shows every instance")
         geometry = [(mesh.vertices, mesh.faces) for mesh in placed]
@@ -107,27 +109,37 @@ class SceneMaker:
         return replace(mesh, vertices=apply_transform(pose, mesh.vertices))
 
     def _pictures(
-        self, recipe: SceneRecipe, rays: RayScene, views: list[VisibleView]
+        self, recipe: SceneRecipe, rays: RayScene, views: list[int]
     ) -> Iterator[tuple[VisibleView, np.ndarray]]:
         if self._spec.render.engine == "raycast":
-            for view in views:
-                camera = recipe.cameras[view.view]
-                yield view, rays.shade(camera, recipe.resolution, recipe.lights, recipe.background)
+            for number in views:
+                picture = rays.shade(recipe.cameras[number], recipe.resolution, recipe.lights, recipe.background)
+                yield label_view(rays, recipe.cameras, number, recipe.resolution), picture
             return
         records = {instance.uid: self._records[instance.uid] for instance in recipe.instances}
         paths = {uid: verified_path(record) for uid, record in records.items()}
-        by_number = {view.view: view for view in views}
+        missing = set(views)
+        # A card traces so many samples that its pictures need no reconstruction.
+        traced = self._spec.render.engine == "cycles" and self._spec.render.device == "cpu"
+        sampler = GuideSampler(rays) if traced else None
+        samples = self._spec.render.samples_a_pixel
         try:
-            for picture in self._blender_process().render(
+            for rendered in self._blender_process().render(
                 recipe,
                 paths,
-                list(by_number),
+                views,
                 resolution=recipe.resolution,
-                samples=self._spec.render.samples,
+                samples=samples,
+                engine=self._spec.render.engine,
+                device=protocol_device(self._spec.render),
                 up_axes={uid: record.up_axis for uid, record in records.items()},
+                images=picture_paths(recipe.background, self._spec.lights),
+                layers=traced,
             ):
-                view = by_number.pop(picture.view)
-                differing = float(np.mean(picture.ids != view.ids))
+                missing.remove(rendered.view)
+                # Made while Blender renders the next view, and not kept longer than this one.
+                view = label_view(rays, recipe.cameras, rendered.view, recipe.resolution)
+                differing = 0.0 if rendered.ids is None else float(np.mean(rendered.ids != view.ids))
                 if differing > LABEL_TOLERANCE:
                     raise SceneFailedError(
                         "label_mismatch",
@@ -135,20 +147,32 @@ class SceneMaker:
                         f"scene {recipe.scene}, view {view.view}: Blender and embree disagree on "
                         f"{100 * differing:.2f} % of the pixels; an asset reads differently in the two",
                     )
-                yield view, picture.rgb
+                rgb = rendered.rgb
+                if sampler is not None and rendered.layers is not None:
+                    camera = recipe.cameras[rendered.view]
+                    floor = recipe.ground is not None
+                    rgb = reconstruct(rendered.layers, sampler, camera, recipe.resolution, samples, floor=floor)
+                if rgb is None:
+                    raise RenderError("bad_answer", f"the renderer made nothing of view {rendered.view}")
+                yield view, rgb
         except RenderError as error:
             if error.transient or error.reason in INSTALLATION_REASONS:
                 raise
             raise SceneFailedError(error.reason, "render", str(error)) from error
-        if by_number:
-            raise RenderError("missing_views", f"Blender left out views {sorted(by_number)}", transient=True)
+        if missing:
+            raise RenderError("missing_views", f"Blender left out views {sorted(missing)}", transient=True)
 
     def _blender_process(self) -> BlenderProcess:
         if self._blender is None:
-            scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="randscene-")))
+            render = self._spec.render
+            limit = render.memory_limit_gib
             self._blender = self._open.enter_context(
                 BlenderProcess(
-                    threads=self._spec.render.threads, view_timeout_s=self._spec.render.view_timeout_s, scratch=scratch
+                    threads=render.threads,
+                    view_timeout_s=render.view_timeout_s,
+                    scene_timeout_s=render.scene_timeout_s,
+                    memory_limit_bytes=None if limit is None else int(limit * 2**30),
+                    recycle_scenes=render.recycle_scenes,
                 )
             )
         return self._blender

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from randscene.generator.recipe import Background, Light
+from randscene.gltf_scene import BLEND_CUTOFF
 
 if TYPE_CHECKING:
     from randscene.manifests.asset_mesh import AssetMesh, Surface
@@ -15,12 +16,19 @@ if TYPE_CHECKING:
 CREASE_COSINE = math.cos(math.radians(30))
 """Corners are shaded smoothly where the vertex normal is within 30 degrees of the face's, flat elsewhere."""
 
-_CODES = np.arange(256) / 255
-_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4).astype(np.float32)
+LINEAR_STEPS = 16 * 255
+
+_SIGNALS = np.arange(LINEAR_STEPS + 1) / LINEAR_STEPS
+LINEAR = np.where(_SIGNALS <= 0.04045, _SIGNALS / 12.92, ((_SIGNALS + 0.055) / 1.055) ** 2.4).astype(np.float32)
+"""(4081,) float32: linear light of sRGB signals, in steps of a sixteenth of an 8-bit code."""
 
 
 class SurfaceTable:
-    """Materials of all triangles of a scene, one after the other in the order of the meshes."""
+    """Materials of all triangles of a scene, one after the other in the order of the meshes.
+
+    `surface_of` (T,) int64 is each triangle's index into `surfaces`; `uv` (T, 3, 2) float32 and `corner_color`
+    (T, 3, 4) float32 or None are those of the meshes.
+    """
 
     def __init__(self, meshes: Sequence["AssetMesh"]) -> None:
         self.surfaces: list[Surface] = []
@@ -31,12 +39,12 @@ class SurfaceTable:
             count = len(mesh.faces)
             uv.append(mesh.uv)
             color.append(np.ones((count, 3, 4), np.float32) if mesh.corner_color is None else mesh.corner_color)
-        self._surface_of = np.concatenate([np.empty(0, np.int64), *surface_of])
-        self._uv = np.concatenate([np.empty((0, 3, 2), np.float32), *uv])
+        self.surface_of = np.concatenate([np.empty(0, np.int64), *surface_of])
+        self.uv = np.concatenate([np.empty((0, 3, 2), np.float32), *uv])
         plain = all(mesh.corner_color is None for mesh in meshes)
-        self._color = None if plain else np.concatenate(color)
-        modes = np.array([surface.alpha_mode == "MASK" for surface in self.surfaces], np.bool_)
-        self.masked = modes[self._surface_of]
+        self.corner_color = None if plain else np.concatenate(color)
+        holes = [_may_have_holes(surface, plain) for surface in self.surfaces]
+        self.masked = np.array(holes, np.bool_)[self.surface_of]
         """(T,) bool: triangles that may have holes."""
 
     def color(self, triangles: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -55,32 +63,40 @@ class SurfaceTable:
             (K, 4) float32: base colour x texture (bilinear, repeated) x vertex colour.
         """
         weights = weights.astype(np.float32)
-        if self._color is None:
+        if self.corner_color is None:
             result = np.ones((len(triangles), 4), np.float32)
         else:
-            result = interpolate(self._color[triangles], weights)
-        surface_of = self._surface_of[triangles]
+            result = interpolate(self.corner_color[triangles], weights)
+        surface_of = self.surface_of[triangles]
         for number in np.flatnonzero(np.bincount(surface_of)):
             surface, here = self.surfaces[number], surface_of == number
             result[here] *= np.asarray(surface.base_color, np.float32)
             if surface.texture is not None:
-                result[here] *= _sample(surface.texture, interpolate(self._uv[triangles[here]], weights[here]))
+                result[here] *= _sample(surface.texture, interpolate(self.uv[triangles[here]], weights[here]))
         return result
 
     def is_hole(self, triangles: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(K,) bool: the point lies on an alpha-masked surface, where it is cut away."""
+        """(K,) bool: the point lies where a masked surface is cut away, or a blended one is as good as clear."""
         hole = np.zeros(len(triangles), np.bool_)
         masked = np.flatnonzero(self.masked[triangles])
         if len(masked):
-            cutoff = np.array([surface.alpha_cutoff for surface in self.surfaces])[self._surface_of[triangles[masked]]]
+            cutoffs = [s.alpha_cutoff if s.alpha_mode == "MASK" else BLEND_CUTOFF for s in self.surfaces]
+            cutoff = np.array(cutoffs)[self.surface_of[triangles[masked]]]
             hole[masked] = self.color(triangles[masked], weights[masked])[:, 3] < cutoff
         return hole
 
     def values(self, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Metallic (K, 1), roughness (K, 1) and emissive colour (K, 3) of the triangles' surfaces, float32."""
         table = np.array([[s.metallic, s.roughness, *s.emissive] for s in self.surfaces], np.float32)
-        rows = table[self._surface_of[triangles]]
+        rows = table[self.surface_of[triangles]]
         return rows[:, :1], rows[:, 1:2], rows[:, 2:]
+
+
+def _may_have_holes(surface: "Surface", plain: bool) -> bool:
+    """Whether alpha may cut parts of a surface away; `plain`: no mesh of the scene has vertex colours."""
+    if surface.alpha_mode != "BLEND":
+        return surface.alpha_mode == "MASK"
+    return not plain or surface.texture is not None or float(surface.base_color[3]) < BLEND_CUTOFF
 
 
 def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -199,19 +215,21 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
 
 
 def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """(K, 4) float32 linear RGBA; texture (H, W, 4) uint8 sRGB, uv (K, 2) with v down, repeated, bilinear."""
+    """(K, 4) float32 linear RGBA; texture (H, W, 4) uint8 sRGB, uv (K, 2) with v down, repeated, bilinear.
+
+    Like Cycles, it interpolates the codes as they are stored, and makes them linear afterwards.
+    """
     height, width = texture.shape[:2]
     place = uv * (width, height) - 0.5
     corner = np.floor(place)
     across, down = (place - corner).astype(np.float32).T[:, :, None]
     left, top = corner.astype(np.int64).T
-    result = np.zeros((len(uv), 4), np.float32)
+    codes = np.zeros((len(uv), 4), np.float32)
     for column, share_x in ((left, 1 - across), (left + 1, across)):
         for row, share_y in ((top, 1 - down), (top + 1, down)):
-            texels = texture[row % height, column % width]
-            linear = _LINEAR[texels]
-            linear[:, 3] = texels[:, 3] / np.float32(255)
-            result += linear * (share_x * share_y)
+            codes += texture[row % height, column % width] * (share_x * share_y)
+    result = codes / np.float32(255)
+    result[:, :3] = LINEAR[np.rint(codes[:, :3] * np.float32(LINEAR_STEPS // 255)).astype(np.int64)]
     return result
 
 

@@ -1,13 +1,13 @@
 """DatasetSpec: everything that decides what a dataset contains, read from YAML and validated at the edge."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from randscene.errors import SpecError
 
@@ -16,6 +16,16 @@ PRESETS = Path(__file__).parent / "presets"
 PositiveRange = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 NonNegativeRange = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _field_of_view(value: Any) -> float | tuple[float, float]:
+    low, high = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    if not all(isinstance(angle, int | float) for angle in (low, high)) or not 1 < low <= high < 170:
+        raise ValueError(f"an angle between 1 and 170 degrees, or two as [low, high], not {value}")
+    return float(low) if low is value else (float(low), float(high))
+
+
+FieldOfView = Annotated[float | tuple[float, float], BeforeValidator(_field_of_view)]
 
 
 class _Section(pydantic.BaseModel):
@@ -78,25 +88,124 @@ class LayoutSpec(_Section):
 
 
 class CameraSpec(_Section):
+    """Where a scene's views are taken from. Every camera is square and looks at the middle of the scene's box."""
+
     kind: Literal["uniform", "trellis", "upper", "random"] = "uniform"
     views: int = Field(default=150, ge=1, le=1000)
-    fov_deg: float = Field(default=40.0, gt=1, lt=170)
+    framing: Literal["tight", "sphere", "trellis"] = "tight"
+    """How far a camera stands: as near as every box of the scene fits the picture of this view (`tight`), as the
+    scene's bounding sphere fits (`sphere`), or at two times the scene's largest extent (`trellis`)."""
+    fov_deg: FieldOfView = 40.0
+    """Field of view over the whole width, degrees; two numbers are a range to draw from, view by view."""
     margin: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the half frame left free around the scene's bounding sphere."""
+    """Share of the half frame left free around the scene; `trellis` framing heeds none."""
+    look_at_jitter: Fraction = 0.0
+    """How far off the scene's middle a view may look, over the radius of the scene's bounding sphere."""
+    distance_jitter: PositiveRange = (1.0, 1.0)
+    """Range of a factor on each view's distance, at least 1."""
+    roll_deg: tuple[float, float] = (0.0, 0.0)
+    """Range of each view's turn about its own axis, degrees; positive turns the camera counter-clockwise."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        for name, lowest, highest in (("distance_jitter", 1, 100), ("roll_deg", -360, 360)):
+            low, high = getattr(self, name)
+            if not lowest <= low <= high <= highest:
+                raise ValueError(
+                    f"cameras.{name}: two numbers from {lowest} to {highest}, in ascending order, not [{low}, {high}]"
+                )
+        return self
 
 
 class LightSpec(_Section):
-    kind: Literal["random", "trellis"] = "random"
+    """What lights a scene."""
+
+    kind: Literal["random", "trellis", "hdri"] = "random"
+    folder: str | None = None
+    """For `hdri`: folder of equirectangular pictures, `.hdr` or `.exr`."""
+    strength: PositiveRange = (0.4, 0.8)
+    """For `hdri`: range of the mean luminance that a scene's picture is scaled to; a white surface has that value on
+    average over all directions that it may face."""
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        # Workers may run in another folder.
+        return None if value is None else str(Path(value).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.kind == "hdri") != (self.folder is not None):
+            raise ValueError("lights.folder: a folder of .hdr or .exr pictures, with lights.kind hdri and no other")
+        low, high = self.strength
+        if not low <= high <= 1000:
+            raise ValueError(f"lights.strength: two numbers up to 1000, in ascending order, not [{low}, {high}]")
+        return self
+
+
+class GroundSpec(_Section):
+    """A grey floor to stand on, in no label and no voxel. Ranges are drawn from once a scene."""
+
+    kind: Literal["none", "plane"] = "none"
+    """`plane`: very large, at z = 0, and hidden in views from below it."""
+    albedo: tuple[Fraction, Fraction] = (0.2, 0.8)
+    """Range of the share of light that it throws back."""
+    roughness: tuple[Fraction, Fraction] = (0.5, 1.0)
+    """Range of its roughness: 0 is a polished floor, 1 a dull one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("albedo", "roughness"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"ground.{name}: the first number must not exceed the second, not [{low}, {high}]")
+        return self
+
+
+QUALITY_SAMPLES: Mapping[str, Mapping[str, int]] = {
+    "cycles": {"fast": 3, "standard": 6, "high": 16},
+    "cycles card": {"fast": 16, "standard": 64, "high": 256},
+    "eevee": {"fast": 4, "standard": 8, "high": 16},
+}
+"""Samples a pixel of each engine's qualities; those of `cycles` are denoised, those of a card are not."""
 
 
 class RenderSpec(_Section):
     resolution: int = Field(default=512, ge=16, le=4096)
-    engine: Literal["cycles", "raycast"] = "cycles"
-    samples: int = Field(default=16, ge=1)
-    """Cycles samples a pixel, before denoising."""
+    engine: Literal["cycles", "eevee", "raycast"] = "cycles"
+    """`cycles` traces paths, `eevee` rasterises on a graphics card, `raycast` needs no Blender (previews, tests)."""
+    device: Literal["cpu", "gpu", "cuda", "optix", "hip", "oneapi", "metal"] = "cpu"
+    """What renders. For Cycles `gpu` is the best kind that this machine has, and is recorded under that kind's name;
+    EEVEE knows `cpu` (OpenGL in software) and `gpu` only. What is missing is refused, never replaced."""
+    processes_per_gpu: int | None = Field(default=None, ge=1, le=64)
+    """Renderers that share a graphics card; null for the engine's own number. Decides no bytes."""
+    quality: Literal["fast", "standard", "high"] = "standard"
+    """Samples a pixel, by name: see `QUALITY_SAMPLES`; `docs/rendering.md` states what each costs and is worth."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """Cycles' paths a pixel before denoising, or EEVEE's antialiasing samples, in place of the quality's own number."""
     threads: int = Field(default=1, ge=1)
     """CPUs of each worker. Part of a dataset's identity: Cycles' last bits depend on it."""
     view_timeout_s: float = Field(default=300.0, gt=0)
+    """Longest wait for one view; a scene's first one includes importing its assets."""
+    scene_timeout_s: float = Field(default=7200.0, gt=0)
+    """Longest wait for all views of a scene together."""
+    memory_limit_gib: float | None = Field(default=8.0, gt=0)
+    """Memory of one renderer process above which it is ended; null for no limit."""
+    recycle_scenes: int | None = Field(default=50, ge=1)
+    """Scenes after which a renderer process is replaced by a fresh one; null for never."""
+
+    @property
+    def samples_a_pixel(self) -> int:
+        """`samples`, or the number that `quality` stands for with this engine (1 for `raycast`, which has none)."""
+        engine = "cycles card" if self.engine == "cycles" and self.device != "cpu" else self.engine
+        return self.samples or QUALITY_SAMPLES.get(engine, {}).get(self.quality, 1)
+
+    @model_validator(mode="after")
+    def _device_of_engine(self) -> Self:
+        allowed = {"raycast": ("cpu",), "eevee": ("cpu", "gpu")}.get(self.engine)
+        if allowed is not None and self.device not in allowed:
+            raise ValueError(f"render.device: {self.engine} runs on {' or '.join(allowed)}, not on {self.device}")
+        return self
 
 
 class FrameSpec(_Section):
@@ -142,6 +251,7 @@ class DatasetSpec(_Section):
     layout: LayoutSpec = LayoutSpec()
     cameras: CameraSpec = CameraSpec()
     lights: LightSpec = LightSpec()
+    ground: GroundSpec = GroundSpec()
     render: RenderSpec = RenderSpec()
     frame: FrameSpec = FrameSpec()
     latents: LatentSpec = LatentSpec()

@@ -60,6 +60,19 @@ def test_an_unknown_preset_is_told_which_there_are(tmp_path):
         ({"layout": {"pose": "upside-down"}}, "layout.pose"),
         ({"cameras": {"views": 0}}, "cameras.views"),
         ({"cameras": {"fov_deg": 180}}, "cameras.fov_deg"),
+        ({"cameras": {"fov_deg": "wide"}}, "cameras.fov_deg"),
+        ({"cameras": {"fov_deg": [30]}}, "cameras.fov_deg"),
+        ({"cameras": {"fov_deg": [50, 30]}}, "cameras.fov_deg"),
+        ({"cameras": {"framing": "loose"}}, "cameras.framing"),
+        ({"cameras": {"distance_jitter": [0.9, 1.2]}}, "cameras.distance_jitter"),
+        ({"cameras": {"look_at_jitter": 1.5}}, "cameras.look_at_jitter"),
+        ({"cameras": {"roll_deg": [5, -5]}}, "cameras.roll_deg"),
+        ({"lights": {"kind": "hdri"}}, "lights.folder"),
+        ({"lights": {"folder": "sky"}}, "lights.folder"),
+        ({"lights": {"kind": "hdri", "folder": "sky", "strength": [2, 1]}}, "lights.strength"),
+        ({"ground": {"kind": "grass"}}, "ground.kind"),
+        ({"ground": {"albedo": [0.2, 1.2]}}, "ground.albedo"),
+        ({"ground": {"roughness": [0.6, 0.4]}}, "ground.roughness"),
         ({"render": {"resolution": "large"}}, "render.resolution"),
         ({"render": {"engine": "crayon"}}, "render.engine"),
         ({"seed": -1}, "seed"),
@@ -128,6 +141,19 @@ def test_overrides_replace_single_fields_and_name_what_is_wrong():
     ):
         with pytest.raises(SpecError, match=r"cameras\.view|form"):
             with_overrides(spec, [wrong])
+
+
+def test_a_field_of_view_is_an_angle_or_a_range():
+    assert parse_spec({**SMALL, "cameras": {"fov_deg": 35}}, where="here").cameras.fov_deg == 35.0
+    spec = parse_spec({**SMALL, "cameras": {"fov_deg": [30, 50]}}, where="here")
+    assert spec.cameras.fov_deg == (30.0, 50.0)
+    assert parse_spec(spec.model_dump(mode="json"), where="here") == spec
+
+
+def test_the_folder_of_pictures_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = with_overrides(parse_spec(SMALL, where="here"), ["lights.kind=hdri", "lights.folder=sky"])
+    assert spec.lights.folder == str(tmp_path / "sky")
 
 
 def test_a_spec_cannot_be_changed_in_place():
