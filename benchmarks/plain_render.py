@@ -24,7 +24,6 @@ import numpy as np
 
 from randscene.blender_scripts.capture import MemoryCapture
 from randscene.blender_scripts.compat import apply_settings
-from randscene.blender_scripts.framing import scene_window
 from randscene.blender_scripts.scene_builder import SceneBuilder
 from randscene.blender_scripts.scene_description import scene_description
 
@@ -70,22 +69,15 @@ def main() -> None:
     capture = MemoryCapture(["Combined"])
     for view in job["views"]:
         viewpoint = description.viewpoints[view]
-        built.look_from(viewpoint)
-        rows = columns = slice(0, resolution)
-        if reference:
-            window = scene_window(built.points, viewpoint, resolution)
-            assert window is not None
-            apply_settings(
-                scene.render,
-                use_border=True,
-                border_min_x=(window.left + 0.25) / resolution,
-                border_max_x=min((window.right + 0.25) / resolution, 1.0),
-                border_min_y=(window.bottom + 0.25) / resolution,
-                border_max_y=min((window.top + 0.25) / resolution, 1.0),
-            )
-            rows, columns = slice(window.bottom, window.top), slice(window.left, window.right)
+        window = built.aim(viewpoint)
+        assert window is not None
+        rows, columns = slice(window.bottom, window.top), slice(window.left, window.right)
+        if not reference:
+            scene.render.use_border = False
+            rows = columns = slice(0, resolution)
+        shape = rows.stop - rows.start, columns.stop - columns.start
         begun = time.process_time()
-        combined = capture.render(scene)["Combined"]
+        combined = capture.render(scene, shape)["Combined"]
         seconds = time.process_time() - begun
         picture = np.zeros((resolution, resolution, 4), np.float32)
         picture[rows, columns] = combined

@@ -15,6 +15,7 @@ more than half. References are kept in a folder, since they take minutes a view.
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from randscene.generator.scene_maker import SceneMaker
 from randscene.generator.visibility import label_view
 from randscene.manifests import load_asset_mesh
 from randscene.manifests.spec import QUALITY_SAMPLES
-from randscene.shards.view_sample import ViewSample, encode_members
+from randscene.shards import sample_codec
 
 RESOLUTION = 512
 WARM_UP = 0
@@ -46,7 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--references", type=Path, required=True, help="folder that keeps reference renders")
     parser.add_argument("--meshes", type=Path, help="folder of textured .glb files for two more scenes")
-    parser.add_argument("--large", action="store_true", help="add a scene of over a million triangles")
+    parser.add_argument("--large", action="store_true", help="add the cost, not the quality, of a million triangles")
+    parser.add_argument("--scenes", nargs="+", help="only these of procedural, real-a, real-b, large")
     parser.add_argument("--views", type=int, nargs="+", default=[20, 75, 120])
     parser.add_argument("--samples", type=int, nargs="+", default=sorted(QUALITY_SAMPLES["cycles"].values()))
     parser.add_argument("--json", type=Path)
@@ -59,6 +61,7 @@ def main() -> None:
             scenes += [real_scene("real-a", files, 0), real_scene("real-b", files, 1)]
         if args.large:
             scenes.append(procedural_scene(Path(scratch) / "large", scale=2))
+        scenes = [scene for scene in scenes if not args.scenes or scene.name in args.scenes]
         results = [_measure(scene, args, Path(scratch)) for scene in scenes]
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -67,7 +70,7 @@ def main() -> None:
 
 
 def _measure(scene: BenchmarkScene, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    truth = _references(scene, args.views, args.references / scene.name, scratch)
+    truth = _references(scene, args.views, args.references / scene.name, scratch) if scene.name != "large" else {}
     print(f"\n{scene.name}: {scene.triangles:,} triangles, covered {_covered(truth):.0f} % of the picture", flush=True)
     plain = _plain(scene, args.views, "trellis", scratch / f"{scene.name}-trellis", scratch)
     baseline = {"cpu_seconds": plain[1], "psnr": _psnr({v: srgb_on_black(p) for v, p in plain[0].items()}, truth)}
@@ -119,7 +122,8 @@ def _ours(
         clock.append(time.process_time())
         rgb = reconstruct(answer.layers, sampler, cameras[answer.view], RESOLUTION, samples)
         clock.append(time.process_time())
-        _encode(rgb, view.ids)
+        sample_codec.webp_bytes(rgb, 95)
+        sample_codec.png_bytes(view.ids)
         clock.append(time.process_time())
         if answer.view == WARM_UP:
             continue
@@ -137,19 +141,6 @@ def _ours(
         "psnr": _psnr(pictures, truth),
         "memory_mb": int(status["VmHWM"].split()[0]) // 1024,
     }
-
-
-def _encode(rgb: np.ndarray, ids: np.ndarray) -> None:
-    empty = np.zeros((0, 3), np.uint8)
-    count = int(ids.max())
-    sample = ViewSample(
-        rgb=rgb,
-        ids=ids,
-        coords=empty,
-        offsets=np.zeros(count + 1, np.int32),
-        meta={"scene": 0, "view": 0, "instances": [{}] * count},
-    )
-    encode_members(sample, webp_quality=95)
 
 
 def _references(scene: BenchmarkScene, views: list[int], folder: Path, scratch: Path) -> dict[int, np.ndarray]:
@@ -195,11 +186,12 @@ def _psnr(pictures: dict[int, np.ndarray], truth: dict[int, np.ndarray]) -> floa
         covered = reference[..., 3] > 0.5
         error = (pictures[view].astype(np.float64) - srgb_on_black(reference))[covered] / 255
         values.append(-10 * np.log10((error**2).mean()))
-    return float(np.mean(values))
+    return float(np.mean(values)) if values else math.nan
 
 
 def _covered(truth: dict[int, np.ndarray]) -> float:
-    return 100 * float(np.mean([(picture[..., 3] > 0.5).mean() for picture in truth.values()]))
+    shares = [(picture[..., 3] > 0.5).mean() for picture in truth.values()]
+    return 100 * float(np.mean(shares)) if shares else math.nan
 
 
 def _plot(results: list[dict[str, Any]], path: Path) -> None:
@@ -209,7 +201,7 @@ def _plot(results: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for number, result in enumerate(results):
+    for number, result in enumerate(result for result in results if result["scene"] != "large"):
         costs = [row["renderer"] + row["labels"] + row["picture"] for row in result["ours"]]
         axes.plot(costs, [row["psnr"] for row in result["ours"]], "o-", color=f"C{number}", label=result["scene"])
         for cost, row in zip(costs, result["ours"]):

@@ -105,8 +105,8 @@ def _measure(job: Job, processes: int) -> str:
     workers = [context.Process(target=_work, args=(job, number, ready, made)) for number in range(processes)]
     for worker in workers:
         worker.start()
+    ready.wait()
     with Card() as card:
-        ready.wait()
         begun, busy = time.monotonic(), _busy_seconds()
         finished = [made.get()]
         seconds, busy = time.monotonic() - begun, _busy_seconds() - busy

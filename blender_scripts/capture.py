@@ -38,12 +38,14 @@ class MemoryCapture:
 
         engine.render = render_and_take
 
-    def render(self, scene: Any) -> dict[str, np.ndarray]:
+    def render(self, scene: Any, shape: tuple[int, int]) -> dict[str, np.ndarray]:
         """Render a scene (Cycles must be its engine).
 
         Parameters
         ----------
         scene : bpy.types.Scene
+        shape : (int, int)
+            Rows and columns that must come back.
 
         Returns
         -------
@@ -53,7 +55,7 @@ class MemoryCapture:
         Raises
         ------
         RenderError
-            With reason `render_failed` if Blender reports an error or a pass is missing.
+            With reason `render_failed` if Blender reports an error, a pass is missing or of another shape.
         """
         self._taken, self._failure = {}, None
         try:
@@ -65,6 +67,9 @@ class MemoryCapture:
         missing = [name for name in self._wanted if name not in self._taken]
         if missing:
             raise RenderError("render_failed", f"the render has no pass {missing[0]}")
+        for name, values in self._taken.items():
+            if values.shape[:2] != shape:
+                raise RenderError("render_failed", f"{name} has {values.shape[:2]} pixels, not the {shape} asked for")
         return self._taken
 
     def _take(self, result: Any) -> None:

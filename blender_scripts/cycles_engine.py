@@ -8,16 +8,14 @@ import numpy as np
 from randscene.blender_scripts.capture import MemoryCapture
 from randscene.blender_scripts.compat import apply_settings, object_index_pass
 from randscene.blender_scripts.denoiser import Denoiser
-from randscene.blender_scripts.devices import use_device
-from randscene.blender_scripts.framing import Window, scene_window
+from randscene.blender_scripts.framing import Window
 from randscene.blender_scripts.guide_pass import PASS as GUIDE
 from randscene.blender_scripts.guide_pass import add_guide_pass
+from randscene.blender_scripts.render_settings import set_cycles, set_picture
 from randscene.blender_scripts.scene_builder import BuiltScene
 from randscene.blender_scripts.scene_description import Viewpoint
 from randscene.demodulation import illumination, modulator
 from randscene.display import srgb_on_black
-from randscene.errors import RenderError
-from randscene.gltf_scene import BLEND_CUTOFF
 
 NORMAL = "Denoising Normal"
 
@@ -76,9 +74,6 @@ class CyclesEngine:
     def prepare(self, scene: Any, *, resolution: int, samples: int, threads: int, device: str) -> None:
         """Apply every setting to a scene that has not been rendered yet.
 
-        Bounces are TRELLIS's (`dataset_toolkits/blender_script/render.py::init_render`); samples and denoising are
-        chosen anew: see `docs/rendering.md`.
-
         Raises
         ------
         RenderError
@@ -89,52 +84,16 @@ class CyclesEngine:
                 self._denoiser.close()
             self._denoiser, self._denoiser_threads = Denoiser(threads), threads
         self._quality = next(name for name, most in DENOISER_QUALITY.items() if samples <= most)
-        apply_settings(
-            scene.render,
-            engine="CYCLES",
-            resolution_x=resolution,
-            resolution_y=resolution,
-            resolution_percentage=100,
-            pixel_aspect_x=1.0,
-            pixel_aspect_y=1.0,
-            film_transparent=True,
-            threads_mode="FIXED",
-            threads=threads,
-            use_persistent_data=True,
-            use_compositing=False,
-            use_sequencer=False,
-            use_motion_blur=False,
-            use_crop_to_border=False,
-        )
-        apply_settings(
-            scene.cycles,
-            samples=samples,
-            seed=0,
-            use_animated_seed=False,
-            use_adaptive_sampling=False,
-            # Denoised here, see `demodulation`.
-            use_denoising=False,
-            # Its errors are spread so that a filter removes them better.
-            sampling_pattern="BLUE_NOISE",
-            pixel_filter_type="BOX",
-            diffuse_bounces=1,
-            glossy_bounces=1,
-            # Behind as many holes of leaf cards as this a ray would end in black, and without an index.
-            transparent_max_bounces=64,
-            transmission_bounces=3,
-            use_auto_tile=False,
-        )
-        use_device(scene, device)
+        set_picture(scene, "CYCLES", resolution=resolution, threads=threads, crop=False)
+        set_cycles(scene, samples=samples, device=device)
+        # Its errors are spread so that a filter removes them better.
+        apply_settings(scene.cycles, sampling_pattern="BLUE_NOISE")
         layer = scene.view_layers[0]
-        # The index is that of the first surface of at least this alpha: cut-outs have holes, glass is its object.
-        apply_settings(layer, use_pass_object_index=True, pass_alpha_threshold=BLEND_CUTOFF)
         layer.cycles.denoising_store_passes = True
         add_guide_pass(layer)
 
     def render(self, built: BuiltScene, viewpoint: Viewpoint, *, layers: bool = False) -> Picture:
         """Render one view of a prepared scene.
-
-        Only the window that the scene can reach is traced; it follows from the view alone.
 
         Parameters
         ----------
@@ -148,30 +107,13 @@ class CyclesEngine:
         RenderError
             With reason `render_failed` or `denoiser_failed`.
         """
-        scene = built.scene
-        resolution = scene.render.resolution_x
-        window = scene_window(built.points, viewpoint, resolution)
-        if built.covers_picture(viewpoint):
-            window = Window(left=0, right=resolution, bottom=0, top=resolution)
+        resolution = built.scene.render.resolution_x
+        window = built.aim(viewpoint)
         if window is None:
             empty = np.zeros((resolution, resolution, 4), np.uint8)
             return Picture(rgb=None if layers else empty[..., :3], ids=empty[..., 3])
-        built.look_from(viewpoint)
-        # Blender truncates the border to whole pixels: aim at their middle.
-        apply_settings(
-            scene.render,
-            use_border=True,
-            border_min_x=(window.left + 0.25) / resolution,
-            border_max_x=min((window.right + 0.25) / resolution, 1.0),
-            border_min_y=(window.bottom + 0.25) / resolution,
-            border_max_y=min((window.top + 0.25) / resolution, 1.0),
-        )
-        passes = self._capture.render(scene)
+        passes = self._capture.render(built.scene, window.shape)
         combined, index = passes["Combined"], passes[self._index_pass][..., 0]
-        if combined.shape[:2] != window.shape:
-            raise RenderError(
-                "render_failed", f"Cycles traced {combined.shape[:2]} pixels where {window.shape} were asked for"
-            )
         assert self._denoiser is not None
         light = illumination(combined, passes[GUIDE][..., :3])
         parts = Layers(

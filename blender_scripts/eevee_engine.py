@@ -10,8 +10,8 @@ import numpy as np
 
 from randscene.blender_scripts.compat import apply_settings, eevee_engine
 from randscene.blender_scripts.cycles_engine import Picture
-from randscene.blender_scripts.framing import Window, scene_window
 from randscene.blender_scripts.opengl import OpenGLRenderer, probe_opengl, require_device
+from randscene.blender_scripts.render_settings import set_picture
 from randscene.blender_scripts.scene_builder import BuiltScene
 from randscene.blender_scripts.scene_description import Viewpoint
 from randscene.display import srgb_on_black
@@ -45,24 +45,8 @@ class EeveeEngine:
             `device_missing` if OpenGL draws on something else than `device`.
         """
         require_device(self._renderer, device)
-        apply_settings(
-            scene.render,
-            engine=eevee_engine(),
-            resolution_x=resolution,
-            resolution_y=resolution,
-            resolution_percentage=100,
-            pixel_aspect_x=1.0,
-            pixel_aspect_y=1.0,
-            film_transparent=True,
-            filter_size=1.5,
-            threads_mode="FIXED",
-            threads=threads,
-            use_persistent_data=True,
-            use_compositing=False,
-            use_sequencer=False,
-            use_motion_blur=False,
-            use_crop_to_border=True,
-        )
+        set_picture(scene, eevee_engine(), resolution=resolution, threads=threads, crop=True)
+        apply_settings(scene.render, filter_size=1.5)
         apply_settings(
             scene.eevee,
             taa_render_samples=samples,
@@ -99,21 +83,10 @@ class EeveeEngine:
         """
         scene = built.scene
         resolution = scene.render.resolution_x
-        whole = Window(left=0, right=resolution, bottom=0, top=resolution)
-        window = whole if built.covers_picture(viewpoint) else scene_window(built.points, viewpoint, resolution)
+        window = built.aim(viewpoint)
         if window is None:
             return Picture(rgb=np.zeros((resolution, resolution, 3), np.uint8), ids=None)
-        built.look_from(viewpoint)
         _fit_depth_range(built, viewpoint)
-        # Blender truncates the border to whole pixels: aim at their middle.
-        apply_settings(
-            scene.render,
-            use_border=True,
-            border_min_x=(window.left + 0.25) / resolution,
-            border_max_x=min((window.right + 0.25) / resolution, 1.0),
-            border_min_y=(window.bottom + 0.25) / resolution,
-            border_max_y=min((window.top + 0.25) / resolution, 1.0),
-        )
         try:
             bpy.ops.render.render(scene=scene.name)
         except RuntimeError as error:

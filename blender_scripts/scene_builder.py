@@ -12,7 +12,7 @@ from mathutils import Matrix
 from randscene.blender_scripts.asset_cache import AssetCache
 from randscene.blender_scripts.compat import apply_settings
 from randscene.blender_scripts.environment import WorldMaker
-from randscene.blender_scripts.framing import hull_points
+from randscene.blender_scripts.framing import Window, hull_points, scene_window
 from randscene.blender_scripts.ground_plane import ground_mesh
 from randscene.blender_scripts.scene_description import LightSource, SceneDescription, Viewpoint
 from randscene.errors import RenderError
@@ -37,12 +37,31 @@ class BuiltScene:
         """Whether more of the picture than what `points` reach may be covered: the floor is seen from above it."""
         return self.ground is not None and viewpoint.camera_to_world[2, 3] > 0
 
-    def look_from(self, viewpoint: Viewpoint) -> None:
-        """Move the camera; seen from below, the scene has no floor."""
+    def aim(self, viewpoint: Viewpoint) -> Window | None:
+        """Move the camera, and have only the window rendered that the scene can reach; it follows from the view alone.
+
+        Seen from below, the scene has no floor. Returns None, and does nothing, where there is nothing to see.
+        """
+        resolution = self.scene.render.resolution_x
+        covers = self.covers_picture(viewpoint)
+        whole = Window(left=0, right=resolution, bottom=0, top=resolution)
+        window = whole if covers else scene_window(self.points, viewpoint, resolution)
+        if window is None:
+            return None
         if self.ground is not None:
-            self.ground.hide_render = not self.covers_picture(viewpoint)
+            self.ground.hide_render = not covers
         self.camera.data.lens = SENSOR_MM / 2 / math.tan(math.radians(viewpoint.fov_deg) / 2)
         self.camera.matrix_parent_inverse = Matrix(viewpoint.camera_to_world.tolist())
+        # Blender truncates the border to whole pixels: aim at their middle.
+        apply_settings(
+            self.scene.render,
+            use_border=True,
+            border_min_x=(window.left + 0.25) / resolution,
+            border_max_x=min((window.right + 0.25) / resolution, 1.0),
+            border_min_y=(window.bottom + 0.25) / resolution,
+            border_max_y=min((window.top + 0.25) / resolution, 1.0),
+        )
+        return window
 
 
 class SceneBuilder:

@@ -53,7 +53,7 @@ def versions(spec: DatasetSpec) -> dict[str, str]:
     """Versions of the software that decide a sample's bytes."""
     found = {"randscene": randscene.__version__, "sample_schema": str(SCHEMA_VERSION)}
     packages = ["embreex", "pillow"]
-    if spec.render.engine == "cycles":
+    if spec.render.engine != "raycast":
         packages.append("bpy")
     if spec.latents.encoder is not None:
         packages.append("torch")
@@ -70,6 +70,8 @@ def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: 
     del content["name"], content["version"], content["verify"]
     for name in _SUPERVISION:
         content["render"].pop(name, None)
+    # A quality is only a name for a number.
+    content["render"] |= {"quality": None, "samples": spec.render.samples_a_pixel}
     for split in content["splits"].values():
         del split["scenes"]
     # The pictures that light the scenes count, wherever they lie.

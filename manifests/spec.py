@@ -163,8 +163,8 @@ class GroundSpec(_Section):
 
 
 QUALITY_SAMPLES: Mapping[str, Mapping[str, int]] = {
-    "cycles": {"fast": 3, "standard": 6, "high": 16},
-    "cycles card": {"fast": 16, "standard": 64, "high": 256},
+    "cycles": {"fast": 6, "standard": 12, "high": 32},
+    "cycles card": {"fast": 16, "standard": 32, "high": 128},
     "eevee": {"fast": 4, "standard": 8, "high": 16},
 }
 """Samples a pixel of each engine's qualities; those of `cycles` are denoised, those of a card are not."""

@@ -21,6 +21,7 @@ from randscene.errors import DatasetError, RandsceneError
 from randscene.generator import generate
 from randscene.generator.dataset_folder import fingerprint
 from randscene.manifests import AssetRecord, load_lock, load_spec, with_overrides, write_lock
+from randscene.manifests.spec import QUALITY_SAMPLES
 from randscene.shards import lint, open_dataset
 
 if TYPE_CHECKING:
@@ -261,6 +262,11 @@ def test_what_supervises_a_renderer_is_no_part_of_a_datasets_identity(lock):
     other = with_overrides(SPEC, [f"render.{assignment}" for assignment in assignments])
     assert fingerprint(other, lock, None) == fingerprint(SPEC, lock, None)
     assert fingerprint(with_overrides(SPEC, ["render.samples=3"]), lock, None) != fingerprint(SPEC, lock, None)
+    named, counted = (
+        with_overrides(SPEC, ["render.engine=cycles", change])
+        for change in ("render.quality=high", f"render.samples={QUALITY_SAMPLES['cycles']['high']}")
+    )
+    assert fingerprint(named, lock, None) == fingerprint(counted, lock, None)
 
 
 def is_rendering(process: "psutil.Process") -> bool:
