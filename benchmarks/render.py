@@ -60,7 +60,7 @@ def main() -> None:
             files = sorted(args.meshes.rglob("*.glb"))
             scenes += [real_scene("real-a", files, 0), real_scene("real-b", files, 1)]
         if args.large:
-            scenes.append(procedural_scene(Path(scratch) / "large", scale=2))
+            scenes.append(procedural_scene(Path(scratch) / "large", scale=3))
         scenes = [scene for scene in scenes if not args.scenes or scene.name in args.scenes]
         results = [_measure(scene, args, Path(scratch)) for scene in scenes]
     if args.json is not None:

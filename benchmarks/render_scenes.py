@@ -38,7 +38,7 @@ class BenchmarkScene:
 
 
 def procedural_scene(folder: Path, scale: int = 1) -> BenchmarkScene:
-    """Eight smooth primitives, 0.5 million triangles (`scale` = 1) or 1.1 million (2); every second one textured."""
+    """Eight smooth primitives, 0.5 million triangles (`scale` = 1) or 1.1 million (3); every second one textured."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = seeding.generator(0, "benchmark", "meshes")
     rounds = round(math.sqrt(scale) * 256)

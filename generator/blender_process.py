@@ -38,7 +38,9 @@ WORKER = (sys.executable, "-P", "-m", "randscene.blender_scripts.worker")
 SYSTEM_LIBRARIES = "libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1"
 """Debian packages that Blender needs on a bare system."""
 
-INSTALLATION_REASONS = frozenset({"missing_library", "blender_missing", "engine_missing", "device_missing"})
+INSTALLATION_REASONS = frozenset(
+    {"missing_library", "blender_missing", "engine_missing", "device_missing", "denoiser_missing"}
+)
 """Reasons of a RenderError that no other recipe and no second try can mend."""
 
 START_TIMEOUT_S = 180.0

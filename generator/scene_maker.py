@@ -150,7 +150,7 @@ class SceneMaker:
                 rgb = rendered.rgb
                 if sampler is not None and rendered.layers is not None:
                     camera = recipe.cameras[rendered.view]
-                    floor = recipe.ground is not None
+                    floor = recipe.ground is not None and camera.camera_to_world[2][3] > 0
                     rgb = reconstruct(rendered.layers, sampler, camera, recipe.resolution, samples, floor=floor)
                 if rgb is None:
                     raise RenderError("bad_answer", f"the renderer made nothing of view {rendered.view}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ray_caster import ABOVE, box, camera, square
+from ray_fixtures import ABOVE, box, camera, checkers, square
 
 from randscene.generator.guide_sampler import MISS, GuideSampler, pixel_pattern
 from randscene.generator.ray_caster import RayScene
@@ -17,13 +17,6 @@ RESOLUTION = 24
 def everywhere() -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.mgrid[0:RESOLUTION, 0:RESOLUTION]
     return rows.ravel(), columns.ravel()
-
-
-def checkers(side: int = 8) -> np.ndarray:
-    texture = np.zeros((side, side, 4), np.uint8)
-    texture[..., 3] = 255
-    texture[::2, ::2, :3] = texture[1::2, 1::2, :3] = 255
-    return texture
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8, 16, 64])

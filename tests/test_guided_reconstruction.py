@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ray_fixtures import ABOVE, checkers, square
 from test_blender_worker import camera as blender_camera
 from test_blender_worker import pose, scene
-from test_guide_sampler import checkers
-from test_ray_caster import ABOVE, square
 
 from randscene.demodulation import modulator
 from randscene.display import srgb_on_black

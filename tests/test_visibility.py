@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ray_caster import ABOVE, box, camera, checker, mesh, square
+from ray_fixtures import ABOVE, box, camera, checker, mesh, square
 
 from randscene.generator import visibility
 from randscene.generator.ray_caster import RayScene
