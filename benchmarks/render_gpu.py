@@ -12,6 +12,7 @@ Scenes are random ones of eight procedural assets, or of the assets of a lock.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import subprocess
 import tempfile
@@ -133,10 +134,13 @@ def _work(job: Job, number: int, ready: Any, made: Any) -> None:
             ready.wait()
         start = time.monotonic()
         recipe = plan_scene(context if turn else small, 1000 * number + turn)
-        samples = maker.make(recipe).samples
-        members = ((sample.key, encode_members(sample, webp_quality=95)) for sample in samples)
+        views = itertools.count()
+        members = (
+            (sample.key, encode_members(sample, webp_quality=95))
+            for sample, _ in zip(maker.make(recipe).samples, views)
+        )
         write_tar(job.out / f"{number}.tar", members)
-        done.append((start, time.monotonic(), len(samples)))
+        done.append((start, time.monotonic(), next(views)))
     made.put(done[1:])
     maker.close()
 

@@ -38,9 +38,11 @@ class SceneFailedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class MadeScene:
-    """The samples of one scene, in view order, and its geometry for evaluation."""
+    """The samples of one scene, and its geometry for evaluation."""
 
-    samples: list[ViewSample]
+    samples: Iterator[ViewSample]
+    """In view order, each made when it is asked for, while Blender renders the next: a scene of many views takes no
+    more memory than one of few. Raises what `SceneMaker.make` does."""
     instances: list[tuple[np.ndarray, np.ndarray]]
     """Per instance (vertices (V, 3) float64, world metres; faces (F, 3) int32)."""
 
@@ -72,7 +74,7 @@ class SceneMaker:
         self._blender = None
 
     def make(self, recipe: SceneRecipe) -> MadeScene:
-        """All samples of one scene; a view in which an instance has no visible pixel is not a sample.
+        """The samples of one scene; a view in which an instance has no visible pixel is not a sample.
 
         Raises
         ------
@@ -92,11 +94,11 @@ class SceneMaker:
         geometry = [(mesh.vertices, mesh.faces) for mesh in placed]
         vertices = np.concatenate([mesh.vertices for mesh in placed])
         voxelizer = SceneVoxelizer(geometry)
-        samples = [
+        samples = (
             self._sample(recipe, view, rgb, vertices, voxelizer) for view, rgb in self._pictures(recipe, rays, views)
-        ]
+        )
         if self._spec.latents.encoder is not None:
-            samples = [self._with_latents(sample) for sample in samples]
+            samples = (self._with_latents(sample) for sample in samples)
         return MadeScene(samples=samples, instances=geometry)
 
     def _load_mesh(self, uid: str) -> AssetMesh:

@@ -6,7 +6,7 @@ import logging
 import os
 import tarfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,14 +107,19 @@ class SceneActor:
         if self._maker is None:
             self._maker = SceneMaker(self._spec, self._records, self._fingerprint)
         made = self._maker.make(recipe)
-        if recipe.split in self._spec.scene_glb:
-            write_scene_glb(self._folder.scene_glb_path(scene), made.instances)
-        quality = self._spec.shards.webp_quality
-        write_tar(
-            self._folder.scene_path(scene),
-            ((sample.key, encode_members(sample, webp_quality=quality)) for sample in made.samples),
-        )
-        return SceneOutcome(scene=scene, attempt=attempt, views=len(made.samples))
+        views = 0
+
+        def members() -> Iterator[tuple[str, dict[str, bytes]]]:
+            nonlocal views
+            for sample in made.samples:
+                yield sample.key, encode_members(sample, webp_quality=self._spec.shards.webp_quality)
+                views += 1
+            # Before the tar appears under its name, which says that the scene is done.
+            if recipe.split in self._spec.scene_glb:
+                write_scene_glb(self._folder.scene_glb_path(scene), made.instances)
+
+        write_tar(self._folder.scene_path(scene), members())
+        return SceneOutcome(scene=scene, attempt=attempt, views=views)
 
 
 def scene_is_staged(folder: DatasetFolder, scene: int, fingerprint: str) -> int | None:

@@ -37,10 +37,10 @@ def test_every_sample_names_the_licence_and_credit_of_each_instance(credited):
     spec = with_overrides(load_spec("demo"), FAST)
     records = {item.uid: item for item in usable(credited)}
     recipe = plan_scene(PlanContext.of(spec, credited), 0)
-    made = SceneMaker(spec, records, "0" * 64).make(recipe)
+    samples = list(SceneMaker(spec, records, "0" * 64).make(recipe).samples)
     credits = attribution_markdown(records.values())
-    assert made.samples
-    for sample in made.samples:
+    assert samples
+    for sample in samples:
         for shown in sample.meta["instances"]:
             record = records[shown["uid"]]
             assert (shown["licence"], shown["attribution"]) == (record.licence, record.attribution)

@@ -8,6 +8,7 @@ import pytest
 from mesh_fixtures import box_draft
 
 from randscene.generator.dataset_folder import DatasetFolder
+from randscene.generator.scene_maker import SceneFailedError, SceneMaker
 from randscene.generator.scene_task import SceneActor
 from randscene.manifests import AssetRecord, load_asset_mesh, load_spec, with_overrides
 
@@ -51,3 +52,30 @@ def test_a_scene_over_the_memory_limit_is_planned_anew_and_one_over_its_time_is_
         outcome = SceneActor(spec, lock, str(tmp_path / "dataset"), "f" * 64).make(0, 0)
         assert (outcome.reason, outcome.stage) == (reason, "render")
         assert outcome.transient == transient and not outcome.fatal
+
+
+def test_a_scene_that_fails_half_way_leaves_nothing_and_can_be_made_again(lock, tmp_path, monkeypatch):
+    spec = with_overrides(load_spec("demo"), [*SMALL, "render.engine=raycast", 'scene_glb=["train"]'])
+    folder, broken = DatasetFolder(tmp_path / "dataset"), SceneFailedError("label_mismatch", "render", "half way")
+    whole = SceneMaker.make
+
+    def half(self, recipe):
+        made = whole(self, recipe)
+
+        def first_only():
+            yield next(made.samples)
+            raise broken
+
+        return replace(made, samples=first_only())
+
+    actor = SceneActor(spec, lock, str(folder.root), "f" * 64)
+    scene = next(number for number in range(30) if actor.make(number, 0).views == 2)
+    fresh = SceneActor(spec, lock, str(tmp_path / "other"), "f" * 64)
+    monkeypatch.setattr(SceneMaker, "make", half)
+    outcome = fresh.make(scene, 0)
+    assert (outcome.reason, outcome.stage, outcome.views) == ("label_mismatch", "render", 0)
+    assert not [path for path in (tmp_path / "other").rglob("*") if path.is_file()]
+    monkeypatch.undo()
+    assert fresh.make(scene, 0).views == 2
+    for path in (folder.scene_path(scene), folder.scene_glb_path(scene)):
+        assert (tmp_path / "other" / path.relative_to(folder.root)).read_bytes() == path.read_bytes()
