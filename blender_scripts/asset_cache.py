@@ -117,7 +117,6 @@ def _import(path: str, suffix: str, up_axis: str) -> ImportedAsset:
         _shrink_pictures(parts)
         for part in parts:
             show_base_colors(part.mesh)
-        for part in parts:
             part.mesh.use_fake_user = True
         return ImportedAsset(parts=parts, cost=_cost(parts))
     finally:

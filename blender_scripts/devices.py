@@ -23,7 +23,7 @@ def cycles_devices() -> tuple[dict[str, str], ...]:
     )
 
 
-def use_device(scene: Any, kind: str) -> str:
+def use_device(scene: Any, kind: str) -> None:
     """Let a scene render on every visible device of one kind and on nothing else.
 
     Cycles takes a card only when the add-on's preferences name its kind and switch it on; otherwise it renders on the
@@ -35,22 +35,16 @@ def use_device(scene: Any, kind: str) -> str:
     kind : str
         One of `CYCLES_KINDS`.
 
-    Returns
-    -------
-    str
-        Names of the devices, separated by commas.
-
     Raises
     ------
     RenderError
         `device_missing` if this machine has no such device, or Cycles does not take it.
     """
-    names = [name for name, _ in _devices(kind)]
-    if not names:
+    if not _devices(kind):
         raise RenderError("device_missing", f"Cycles finds no {kind} device on this machine, {_in_words()}")
     if kind == "CPU":
         scene.cycles.device = "CPU"
-        return ", ".join(names)
+        return
     preferences = bpy.context.preferences.addons["cycles"].preferences
     preferences.compute_device_type = kind
     preferences.refresh_devices()
@@ -62,7 +56,6 @@ def use_device(scene: Any, kind: str) -> str:
     taken = preferences.compute_device_type == kind and scene.cycles.device == "GPU" and preferences.has_active_device()
     if not taken or not active or any(entry.type != kind for entry in active):
         raise RenderError("device_missing", f"Cycles does not take the {kind} device on this machine, {_in_words()}")
-    return ", ".join(sorted(entry.name for entry in active))
 
 
 def _in_words() -> str:

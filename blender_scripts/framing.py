@@ -36,16 +36,6 @@ class Window:
         return canvas
 
 
-def hull_points(points: np.ndarray) -> np.ndarray:
-    """Those of some points (P, 3) that span their convex hull: all that a window depends on, and far fewer."""
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        return points[np.sort(ConvexHull(points).vertices)]
-    except (QhullError, ValueError):  # flat, or nearly so, or not finite
-        return points
-
-
 def scene_window(points: np.ndarray, viewpoint: Viewpoint, resolution: int) -> Window | None:
     """The smallest window that holds every point of the scene, or None when the camera cannot see any.
 

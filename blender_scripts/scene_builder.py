@@ -12,9 +12,10 @@ from mathutils import Matrix
 from randscene.blender_scripts.asset_cache import AssetCache
 from randscene.blender_scripts.compat import apply_settings
 from randscene.blender_scripts.environment import WorldMaker
-from randscene.blender_scripts.framing import Window, hull_points, scene_window
+from randscene.blender_scripts.framing import Window, scene_window
 from randscene.blender_scripts.ground_plane import ground_mesh
 from randscene.blender_scripts.scene_description import LightSource, SceneDescription, Viewpoint
+from randscene.convex_hull import hull_points
 from randscene.errors import RenderError
 
 SENSOR_MM = 32.0

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from randscene.convex_hull import hull_points
 from randscene.generator.view_centric import apply_transform
 from randscene.manifests.asset_mesh import AssetMesh
 
@@ -54,7 +55,7 @@ class CollisionBody:
         return cls(
             vertices=vertices,
             faces=faces[areas > _NO_AREA * np.ptp(vertices, axis=0).max() ** 2].astype(np.int32),
-            hull=_hull(vertices),
+            hull=hull_points(vertices),
             centroid=(areas[:, None] * corners.mean(axis=1)).sum(axis=0) / areas.sum(),
         )
 
@@ -168,15 +169,6 @@ def _uniform_scale(pose: np.ndarray) -> float:
     if scale == 0 or not np.allclose(linear @ linear.T, scale**2 * np.eye(3), rtol=0, atol=1e-6 * scale**2):
         raise ValueError("the pose is not a rotation with one positive scale")
     return scale
-
-
-def _hull(vertices: np.ndarray) -> np.ndarray:
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        return np.ascontiguousarray(vertices[np.sort(ConvexHull(vertices).vertices)])
-    except QhullError:  # flat, or nearly so
-        return vertices
 
 
 def _parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, tuple[Shell, ...]]:

@@ -68,7 +68,7 @@ class GuideSampler:
         """Shoot rays through some pixels.
 
         All rays are traced where the first few meet several surfaces, or where a neighbour's do. Elsewhere the texture
-        is looked up along the plane through the first few, which is as good and costs a tenth.
+        is looked up along the plane through the first few, which is as good and costs an eighth.
 
         Parameters
         ----------

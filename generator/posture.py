@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from randscene.convex_hull import hull_points
 from randscene.generator.recipe import Vector3
 from randscene.generator.trigonometry import cos_sin
 from randscene.manifests import load_asset_mesh, verified_path
@@ -91,11 +92,5 @@ def _hull(asset: AssetRecord) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=SHAPES_KEPT)
 def _hull_of_file(path: str, sha256: str, up_axis: str) -> NDArray[np.float64]:
     """(3, H) float64: vertices of the convex hull, asset frame; all vertices of a mesh that has no volume."""
-    from scipy.spatial import ConvexHull, QhullError
-
     vertices = load_asset_mesh(path, up_axis="Z" if up_axis == "Z" else "Y").vertices
-    try:
-        vertices = vertices[np.sort(ConvexHull(vertices).vertices)]
-    except QhullError:  # flat
-        vertices = np.unique(vertices, axis=0)
-    return np.ascontiguousarray(vertices.T)
+    return np.ascontiguousarray(hull_points(vertices).T)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from randscene.blender_scripts import protocol
-from randscene.blender_scripts.framing import hull_points, scene_window
+from randscene.blender_scripts.framing import scene_window
 from randscene.blender_scripts.scene_description import Viewpoint, scene_description
+from randscene.convex_hull import hull_points
 from randscene.display import srgb_on_black
 from randscene.errors import RenderError
 from randscene.generator.blender_process import WORKER, BlenderProcess, RenderedView
