@@ -1,7 +1,7 @@
 """`randscene plan` and `randscene generate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,8 @@ Assets = Annotated[Path, typer.Option("--assets", help="Asset lock, as written b
 Scenes = Annotated[
     int | None, typer.Option("--scenes", min=1, help="Scenes in the first split, instead of the spec's.")
 ]
+RayAddress = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Scenes made at the same time.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Replace one field of the spec: section.field=value.")]
 
 
@@ -42,7 +44,7 @@ def plan(
 def generate(
     spec: Spec,
     assets: Assets,
-    out: Annotated[Path, typer.Option("--out", help="Dataset folder; run again to finish or extend it.")],
+    out: Annotated[str, typer.Option("--out", help="Dataset folder or URL; run again to finish or extend it.")],
     scenes: Scenes = None,
     engine: Annotated[
         str | None, typer.Option(help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).")
@@ -50,40 +52,83 @@ def generate(
     device: Annotated[
         str | None, typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.")
     ] = None,
-    ray_address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Scenes made at the same time.")] = None,
+    ray_address: RayAddress = None,
+    workers: Workers = None,
+    check_shards: Annotated[
+        bool, typer.Option("--check-shards", help="Hash all shards first and build damaged ones again.")
+    ] = False,
+    max_staged_gib: Annotated[
+        float, typer.Option(min=0.0, help="Begin no new block while more than this waits to be packed.")
+    ] = 20.0,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard (needs ray[default]).")] = False,
     set_: Set = None,
 ) -> None:
     """Make a dataset: plan, render, voxelise, encode, pack. The same command resumes after any interruption.
 
     Example: randscene generate demo --assets assets.lock.jsonl --out demo/dataset
     """
-    from randscene.generator import generate as build
-    from randscene.generator.build import Progress as BuildProgress
-
     chosen = {"engine": engine, "device": device}
     overrides = [*(set_ or []), *(f"render.{name}={value}" for name, value in chosen.items() if value)]
     dataset_spec, records = _read(spec, assets, scenes, overrides)
+    build_with_progress(
+        dataset_spec,
+        records,
+        out,
+        ray_address=ray_address,
+        workers=workers,
+        check_shards=check_shards,
+        max_staged_bytes=int(max_staged_gib * 2**30),
+        dashboard=dashboard,
+    )
+
+
+def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: str, **options: Any) -> None:
+    """`randscene.generator.generate` with a progress bar, a log file, and an exit code other than 0 if scenes lack."""
+    from randscene.generator import generate as build
+    from randscene.generator.build_driver import Progress as BuildProgress
+    from randscene.shards.dataset_card import human_bytes
+
     with progress_bar("{task.fields[note]}") as bar:
-        task = bar.add_task("generate", total=len(dataset_spec.indices()), note="starting")
+        task = bar.add_task("generate", total=len(spec.indices()), note="starting")
+        shown = [""]
 
         def show(state: BuildProgress) -> None:
+            if state.dashboard and state.dashboard not in shown:
+                shown.append(state.dashboard)
+                bar.console.print(f"Ray's dashboard: {state.dashboard}", markup=False)
             failed = ", ".join(f"{reason} {count}" for reason, count in state.failures.items())
-            note = f"{state.views} views" + (f", failed: {failed}" if failed else "")
-            bar.update(task, completed=state.scenes_done, total=state.scenes_total, note=note)
+            parts = [
+                f"{state.views} views, {state.views_per_s:.1f}/s",
+                f"{state.workers} workers",
+                human_bytes(state.bytes + state.staged_bytes),
+                *([f"{human_bytes(state.free_bytes)} free"] if state.free_bytes is not None else []),
+                *([f"failed: {failed}"] if failed else []),
+            ]
+            done = state.scenes_done + state.scenes_given_up
+            bar.update(task, completed=done, total=state.scenes_total, note=", ".join(parts))
 
-        log_file = out.with_name(f"{out.name}.log")
-        with logs_to(log_file), stops_cleanly("what is done is kept; run the same command again to go on"):
-            report = build(dataset_spec, records, out, ray_address=ray_address, workers=workers, progress=show)
+        with logs_to(_log_file(out)), stops_cleanly("what is done is kept; run the same command again to go on"):
+            report = build(spec, records, out, progress=show, **options)
     rate = report.views_made / report.seconds if report.seconds else 0.0
     console.print(
-        f"{report.scenes} scenes, {report.samples} samples in {report.shards} shards at {out} "
-        f"(now: {report.scenes_made} scenes, {report.views_made} views in {report.seconds:.0f} s, {rate:.1f} views/s)"
+        f"{report.scenes} scenes, {report.samples} samples, {human_bytes(report.bytes)} in {report.shards} shards at "
+        f"{out} (now: {report.scenes_made} scenes, {report.views_made} views in {report.seconds:.0f} s, "
+        f"{rate:.1f} views/s)",
+        markup=False,
     )
     if not report.complete:
-        reasons = {failure.scene: failure.reason for failure in report.failures}
-        named = ", ".join(f"{scene} ({reasons.get(scene, 'earlier run')})" for scene in report.given_up)
-        raise DatasetError(f"{len(report.given_up)} scenes failed every attempt: {named}; see {out}/failures.jsonl")
+        first = ", ".join(f"{scene} ({reason})" for scene, reason in list(report.given_up.items())[:10])
+        more = f" and {len(report.given_up) - 10} more" if len(report.given_up) > 10 else ""
+        raise DatasetError(
+            f"{len(report.given_up)} scenes failed every attempt: {first}{more}; see `randscene failures {out}`, "
+            f"and try again with `randscene retry {out}`"
+        )
+
+
+def _log_file(out: str) -> Path:
+    """Beside a local dataset folder; for a URL in the current folder."""
+    name = out.rstrip("/").rpartition("/")[2] or "dataset"
+    return Path(f"{name}.log") if "://" in out else Path(out).with_name(f"{Path(out).name}.log")
 
 
 def _read(spec: str, assets: Path, scenes: int | None, overrides: list[str]) -> "tuple[DatasetSpec, list[AssetRecord]]":

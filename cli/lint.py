@@ -1,6 +1,5 @@
 """`randscene lint`: check a dataset from the first byte to the last."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,18 +11,21 @@ SHOWN = 20
 
 
 def lint(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset folder or URL.")],
+    workers: Annotated[int, typer.Option(help="Processes that read shards.", min=1)] = 1,
 ) -> None:
     """Check a dataset: every sample decodes, every hash holds, all counts agree. Exit 1 if anything is wrong.
 
-    Example: randscene lint demo/dataset
+    Example: randscene lint demo/dataset --workers 4
     """
     from randscene.shards import lint as lint_dataset
     from randscene.shards.dataset_card import human_bytes
 
     with progress_bar() as bar:
         task = bar.add_task("shards", total=None)
-        report = lint_dataset(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        report = lint_dataset(
+            dataset, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
     for note in report.notes:
         console.print(f"note: {note}", markup=False)
     for problem in report.problems[:SHOWN]:

@@ -11,9 +11,11 @@ from randscene.cli.demo import demo
 from randscene.cli.encode import encode
 from randscene.cli.evaluate import evaluate
 from randscene.cli.generate import generate, plan
+from randscene.cli.import_3dfront import import_3dfront
 from randscene.cli.lint import lint
 from randscene.cli.predict import predict
 from randscene.cli.preview import preview
+from randscene.cli.status import failures, retry, status
 from randscene.cli.train import train
 from randscene.cli.verify import verify
 from randscene.errors import RandsceneError
@@ -27,8 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
-for command in (plan, verify, generate, encode, lint, preview, train, predict, evaluate, demo):
+for command in (plan, verify, generate, status, failures, retry, encode, lint, preview, train, predict, evaluate, demo):
     app.command()(command)
+app.command("import-3dfront")(import_3dfront)
 
 
 def main() -> None:

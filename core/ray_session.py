@@ -12,9 +12,11 @@ from typing import Any
 from randscene.errors import RandsceneError
 from randscene.files import explain_os_errors
 
+_dashboards: list[str] = []
+
 
 @contextlib.contextmanager
-def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any]:
+def ray_session(address: str | None, *, cpus: int | None = None, dashboard: bool = False) -> Iterator[Any]:
     """Connect to Ray; yields the `ray` module.
 
     Parameters
@@ -24,6 +26,8 @@ def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any
         start one here that ends with the context. A connection that this process has already is used as it is.
     cpus : int, optional
         CPUs of a Ray that is started here; all of them by default.
+    dashboard : bool
+        Start the dashboard with a Ray that is started here.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address in (None, "local"):
         # Only paths and small records travel, so a small object store will do.
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 128 * 1024 * 1024}
+        options |= {"address": "local", "include_dashboard": dashboard, "object_store_memory": 128 * 1024 * 1024}
         if cpus is not None:
             options["num_cpus"] = cpus
     else:
@@ -53,7 +57,8 @@ def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with explain_os_errors("Ray's session folder"):
-            ray.init(**options)
+            context = ray.init(**options)
+        _dashboards[:] = [url] if (url := getattr(context, "dashboard_url", "")) else []
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray puts a handler of its own there
     except (ConnectionError, ValueError) as error:
@@ -62,11 +67,19 @@ def ray_session(address: str | None, *, cpus: int | None = None) -> Iterator[Any
         yield ray
     finally:
         ray.shutdown()
+        _dashboards.clear()
+
+
+def dashboard_url() -> str:
+    """Where the dashboard of the present Ray is, or empty where it has none."""
+    return f"http://{_dashboards[0]}" if _dashboards else ""
 
 
 def deaths(ray: Any) -> tuple[type[Exception], ...]:
-    """What `ray.get` raises when an actor died: by itself, with its machine, or because that ran out of memory."""
-    return ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError
+    """What `ray.get` raises when an actor or a task died: by itself, with its machine, or because that ran out of
+    memory."""
+    names = ("RayActorError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")
+    return tuple(getattr(ray.exceptions, name) for name in names)
 
 
 def _check_answers(address: str | None) -> None:

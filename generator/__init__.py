@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from randscene.generator.build import BuildReport, generate
+    from randscene.generator.front3d_import import ImportReport, import_3dfront
     from randscene.generator.layout_report import LayoutReport
     from randscene.generator.planning import plan
     from randscene.generator.recipe import SceneRecipe, recipe_from_json
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BuildReport": "build",
+    "ImportReport": "front3d_import",
     "LayoutReport": "layout_report",
     "SceneRecipe": "recipe",
     "generate": "build",
+    "import_3dfront": "front3d_import",
     "plan": "planning",
     "recipe_from_json": "recipe",
     "verify": "verification",
@@ -25,9 +28,11 @@ _HOME = {
 }
 __all__ = [
     "BuildReport",
+    "ImportReport",
     "LayoutReport",
     "SceneRecipe",
     "generate",
+    "import_3dfront",
     "plan",
     "recipe_from_json",
     "verify",

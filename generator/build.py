@@ -1,74 +1,62 @@
-"""generate: the Ray driver of a build. It keeps no state of its own: what is done is what lies in the folder."""
+"""generate: build a dataset, or finish one. What is done is what lies in the folder; the driver keeps no state."""
 
 import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from randscene.errors import DatasetError, RandsceneError
-from randscene.files import write_atomic
-from randscene.generator.dataset_folder import Block, DatasetFolder, blocks, fingerprint
-from randscene.generator.failures import Failure, append_failure, reasons
+from randscene.errors import DatasetError
+from randscene.generator.block_task import unpack_block
+from randscene.generator.build_driver import BlockState, BuildDriver, Progress
+from randscene.generator.dataset_folder import INFO, READERS, WORK, DatasetFolder, blocks, fingerprint
+from randscene.generator.failures import Failure
 from randscene.generator.planning import PlanContext, plan_scene
-from randscene.generator.render_device import actor_options, settle_device
-from randscene.generator.scene_task import SceneActor, SceneOutcome, pack_block, scene_is_staged
-from randscene.manifests import AssetRecord, DatasetSpec, attribution_markdown, load_lock, usable, write_lock
-from randscene.ray_session import deaths, ray_session
-from randscene.shards import load_index
+from randscene.generator.render_device import settle_device
+from randscene.manifests import AssetRecord, DatasetSpec, attribution_markdown, load_lock, usable
+from randscene.manifests.lock import lock_text
+from randscene.ray_session import ray_session
+from randscene.shards.checksums import read_checksums, write_checksums
+from randscene.shards.commit import commit_lines, local_copy
 from randscene.shards.dataset_card import write_card
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index
+from randscene.shards.store import open_store
 
 log = logging.getLogger(__name__)
 
-TRANSIENT_RETRIES = 3
-"""How often one attempt is tried again after its renderer or its actor died, before the scene is planned anew."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """A snapshot for progress displays."""
-
-    scenes_done: int
-    scenes_total: int
-    views: int
-    """Views made by this run."""
-    failures: dict[str, int]
+RECIPES, ASSETS, ATTRIBUTION = "recipes.jsonl", "assets.lock.jsonl", "ATTRIBUTION.md"
+ANY_REASON = "any"
+"""In place of a reason: scenes that were given up for whatever reason are tried again."""
+MAX_STAGED_BYTES = 20 * 2**30
+"""Bytes of scenes that wait for the others of their block above which no new block is begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
     """What a build ended with."""
 
-    root: Path
+    url: str
     fingerprint: str
     scenes: int
     samples: int
     shards: int
+    bytes: int
+    """Of all shards."""
     scenes_made: int
     """Scenes made by this run; the others were there already."""
     views_made: int
     seconds: float
     failures: list[Failure] = field(default_factory=list)
-    given_up: tuple[int, ...] = ()
+    """Of this run."""
+    given_up: dict[int, str] = field(default_factory=dict)
+    """Scenes that failed every attempt, with the reason of the last one."""
 
     @property
     def complete(self) -> bool:
         """Whether every scene that was asked for is in a shard."""
         return not self.given_up
-
-
-@dataclass
-class _BlockState:
-    block: Block
-    attempts: dict[int, int] = field(default_factory=dict)
-    given_up: set[int] = field(default_factory=set)
-
-    @property
-    def ready(self) -> bool:
-        return len(self.attempts) + len(self.given_up) == len(self.block.scenes)
 
 
 def generate(
@@ -78,6 +66,10 @@ def generate(
     *,
     ray_address: str | None = None,
     workers: int | None = None,
+    retry: Collection[str] = (),
+    check_shards: bool = False,
+    max_staged_bytes: int = MAX_STAGED_BYTES,
+    dashboard: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildReport:
     """Build a dataset, or finish one that was interrupted: plan, render, voxelise, encode, pack.
@@ -89,15 +81,25 @@ def generate(
     ----------
     spec : DatasetSpec
     lock : sequence of AssetRecord, or path of a lock file
-    out : path
-        Dataset folder. On a cluster it must lie on a file system that all nodes share.
+    out : path or URL
+        Dataset folder: a local path, on a cluster on a file system that all nodes share, or a URL that fsspec knows
+        (`s3://...`, `gs://...`).
     ray_address : str, optional
         A running Ray cluster; a local one is started otherwise.
     workers : int, optional
-        Scenes made at the same time; by default one for every `spec.render.threads` CPUs of the cluster, and where a
-        graphics card renders, no more than `spec.render.processes_per_gpu` for each card.
+        Scenes made at the same time; by default one for every `spec.render.threads` CPUs of the cluster as it is at
+        the time, and where a graphics card renders, no more than `spec.render.processes_per_gpu` for each card.
+    retry : collection of str
+        Scenes that an earlier run gave up for one of these reasons are tried again from their first attempt;
+        `any` stands for all reasons.
+    check_shards : bool
+        Compare the SHA-256 of every shard with its index first, and build damaged ones again. Size is always compared.
+    max_staged_bytes : int
+        Bytes of finished scenes that wait for the others of their block above which no new block is begun.
+    dashboard : bool
+        Start Ray's dashboard too, where Ray is started here.
     progress : callable, optional
-        Called with a `Progress` after every change.
+        Called with a `Progress` after every change, and about once a second.
 
     Raises
     ------
@@ -108,215 +110,158 @@ def generate(
     RenderError
         If this machine, or the cluster, has no such device.
     RandsceneError
-        If the disk is full or read-only, or a worker met a fault of the program.
+        If the disk or store is full or cannot be written, or a worker met a fault of the program.
     """
-    if "://" in str(out):
-        raise DatasetError(f"{out}: this release writes to local or mounted folders only; give a path")
     records = load_lock(lock) if isinstance(lock, str | Path) else list(lock)
     context = PlanContext.of(spec, records)
     spec = settle_device(spec, cluster=ray_address not in (None, "local"))
     identity = fingerprint(spec, records, _encoder_sha256(spec))
-    folder = DatasetFolder(Path(out).absolute())
+    store = open_store(out if "://" in str(out) else Path(out).absolute())
+    folder = DatasetFolder(store)
     begun = time.monotonic()
-    with folder.claim(spec, identity):
-        _write_entrance(folder, spec, records, identity)
-        build = _Build(folder, spec, context, identity, progress)
-        build.find_done()
-        if build.unfinished:
-            with ray_session(ray_address, cpus=workers and workers * spec.render.threads) as ray:
-                build.run(ray, records, workers)
-        return build.close(records, time.monotonic() - begun)
+    with folder.claim(spec, identity) as check_lock:
+        fresh = _write_entrance(folder, spec, records, identity)
+        states, unpack = _survey(folder, spec, identity, retry, check_shards)
+        driver = BuildDriver(folder, spec, context, identity, states, max_staged_bytes, check_lock, progress)
+        if driver.unfinished:
+            for state, sha256 in unpack:
+                state.staged = unpack_block(store.url, state.block, sha256, identity)
+                if not state.staged:
+                    log.warning("%s is damaged; it is built again", folder.shard_name(state.block))
+            cpus = workers and workers * spec.render.threads
+            with ray_session(ray_address, cpus=cpus, dashboard=dashboard) as ray:
+                driver.run(ray, records, workers)
+            fresh = True
+        return _close(folder, spec, records, context, driver, fresh, time.monotonic() - begun)
 
 
-class _Build:
-    """State of one run of the driver."""
+def _survey(
+    folder: DatasetFolder, spec: DatasetSpec, identity: str, retry: Collection[str], check_shards: bool
+) -> tuple[list[BlockState], list[tuple[BlockState, str]]]:
+    """What the folder holds, block by block, and which shards to take apart (with their SHA-256): those with scenes to
+    try again, those that have grown, and those that lost their index and can be told by their hash."""
+    store = folder.store
+    states = [BlockState(block) for block in blocks(spec)]
+    sizes = store.sizes("shards")
+    sums = read_checksums(store)
+    with ThreadPoolExecutor(READERS) as pool:
+        indices = list(pool.map(lambda state: _index(folder, state, sizes, identity, check_shards), states))
+    staged = folder.staged(identity)
+    unpack = []
+    for state, index in zip(states, indices):
+        name, scenes = folder.shard_name(state.block), state.block.scenes
+        if index is None:
+            state.staged = {scene: staged[scene] for scene in scenes if scene in staged}
+            if not state.staged and name.removeprefix("shards/") in sizes and name in sums:
+                unpack.append((state, sums[name]))
+            continue
+        header = index.header
+        given_up = {int(scene): reason for scene, reason in header.get("given_up", {}).items()}
+        again = {scene for scene, reason in given_up.items() if reason in retry or ANY_REASON in retry}
+        if tuple(header["scenes"]) == scenes and not again:
+            state.given_up = given_up
+            state.commit(len(header["attempts"]), len(index), index.tar_bytes, index.tar_sha256)
+            for scene in scenes:  # left by a run that was killed between its commit and its clean-up
+                if scene in staged:
+                    folder.unstage(scene)
+            continue
+        state.given_up = {scene: reason for scene, reason in given_up.items() if scene not in again}
+        unpack.append((state, index.tar_sha256))
+    return states, unpack
 
-    def __init__(
-        self,
-        folder: DatasetFolder,
-        spec: DatasetSpec,
-        context: PlanContext,
-        identity: str,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.folder = folder
-        self.spec = spec
-        self.context = context
-        self.identity = identity
-        self.states = [_BlockState(block) for block in blocks(spec)]
-        self.failures: list[Failure] = []
-        self.views_made = 0
-        self.scenes_made = 0
-        self.unfinished: list[_BlockState] = []
-        self._progress = progress
-        self._retries: dict[tuple[int, int], int] = {}
 
-    def find_done(self) -> None:
-        """Read from the folder which shards and scenes are done."""
-        for state in self.states:
-            header = self._committed_header(state.block)
-            if header is not None:
-                state.attempts = {int(scene): attempt for scene, attempt in header["attempts"].items()}
-                state.given_up = set(state.block.scenes) - set(state.attempts)
-                for scene in state.block.scenes:  # left by a run that was killed between its commit and its clean-up
-                    self.folder.scene_path(scene).unlink(missing_ok=True)
-                continue
-            for scene in state.block.scenes:
-                attempt = scene_is_staged(self.folder, scene, self.identity)
-                if attempt is not None:
-                    state.attempts[scene] = attempt
-            self.unfinished.append(state)
-        self._report()
-
-    def _committed_header(self, block: Block) -> dict[str, Any] | None:
-        path = self.folder.shard_path(block)
-        if not path.with_suffix(".index.json").exists():
-            return None
-        try:
-            index = load_index(path)
-        except DatasetError as error:
-            log.warning("%s; it is built again", error)
-            return None
-        whole = index.header["fingerprint"] == self.identity and tuple(index.header["scenes"]) == block.scenes
-        return index.header if whole else None
-
-    def run(self, ray: Any, records: Sequence[AssetRecord], workers: int | None) -> None:
-        """Make the missing scenes with a pool of actors, and pack each block once its scenes are there."""
-        options, room = actor_options(self.spec.render, ray.cluster_resources())
-        remote_actor = ray.remote(**options)(SceneActor)
-        remote_pack = ray.remote(num_cpus=0, max_retries=3)(pack_block)
-        shared = [ray.put(self.spec), ray.put(list(records))]
-
-        def start_actor() -> Any:
-            return remote_actor.remote(*shared, str(self.folder.root), self.identity, self.context.pictures)
-
-        owner = {scene: state for state in self.unfinished for scene in state.block.scenes}
-        todo = deque((s, 0) for state in self.unfinished for s in state.block.scenes if s not in state.attempts)
-        count = min(len(todo), workers or room)
-        if "num_gpus" in options:
-            # More would wait for a card until the others are done, each with a scene of its own.
-            count = min(count, room)
-        idle = [start_actor() for _ in range(count)]
-        running: dict[Any, tuple[Any, int, int]] = {}
-        packing: set[Any] = set()
-        waiting = list(self.unfinished)
-
-        while todo or running or packing or waiting:
-            for state in [state for state in waiting if state.ready]:
-                waiting.remove(state)
-                packing.add(
-                    remote_pack.remote(
-                        str(self.folder.root), state.block, state.attempts, self.spec.seed, self.identity
-                    )
-                )
-            while todo and idle:
-                actor = idle.pop()
-                scene, attempt = todo.popleft()
-                running[actor.make.remote(scene, attempt)] = (actor, scene, attempt)
-            (finished,), _ = ray.wait([*running, *packing], num_returns=1)
-            if finished in packing:
-                ray.get(finished)
-                packing.remove(finished)
-                continue
-            actor, scene, attempt = running.pop(finished)
-            try:
-                outcome = ray.get(finished)
-                idle.append(actor)
-            except deaths(ray) as error:
-                outcome = SceneOutcome(
-                    scene=scene, attempt=attempt, reason="actor_died", stage="ray", message=str(error), transient=True
-                )
-                idle.append(start_actor())
-            again = self._settle(outcome, owner[scene])
-            if again is not None:
-                todo.appendleft((scene, again))
-            self._report()
-
-    def _settle(self, outcome: SceneOutcome, state: _BlockState) -> int | None:
-        """Book one outcome; returns the attempt to try next, or None when the scene is settled."""
-        if outcome.fatal:
-            if outcome.log_tail:
-                log.error("%s", outcome.log_tail)
-            raise RandsceneError(f"scene {outcome.scene}, attempt {outcome.attempt}: {outcome.message}")
-        if not outcome.reason:
-            state.attempts[outcome.scene] = outcome.attempt
-            self.scenes_made += 1
-            self.views_made += outcome.views
-            return None
-        key = (outcome.scene, outcome.attempt)
-        self._retries[key] = self._retries.get(key, 0) + 1
-        same_again = outcome.transient and self._retries[key] <= TRANSIENT_RETRIES
-        failure = Failure(
-            scene=outcome.scene,
-            attempt=outcome.attempt,
-            stage=outcome.stage,
-            reason=outcome.reason,
-            message=outcome.message,
-            transient=same_again,
-            log_tail=outcome.log_tail,
-        )
-        self.failures.append(failure)
-        append_failure(self.folder.root / "failures.jsonl", failure)
-        if same_again:
-            return outcome.attempt
-        if outcome.attempt + 1 < self.spec.attempts:
-            return outcome.attempt + 1
-        state.given_up.add(outcome.scene)
+def _index(
+    folder: DatasetFolder, state: BlockState, sizes: dict[str, int], identity: str, check_shards: bool
+) -> ShardIndex | None:
+    """The index of a block's shard, if that is committed, whole and of this dataset."""
+    store, name = folder.store, folder.shard_name(state.block)
+    index_name = name.removesuffix(".tar") + INDEX_ENDING
+    file = name.removeprefix("shards/")
+    if index_name.removeprefix("shards/") not in sizes:
         return None
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress(
-                Progress(
-                    scenes_done=sum(len(state.attempts) for state in self.states),
-                    scenes_total=sum(len(state.block.scenes) for state in self.states),
-                    views=self.views_made,
-                    failures=reasons(self.failures),
-                )
-            )
-
-    def close(self, records: Sequence[AssetRecord], seconds: float) -> BuildReport:
-        """Write the files that describe the whole, and say what the build ended with."""
-        attempts = {scene: attempt for state in self.states for scene, attempt in state.attempts.items()}
-        recipes = (plan_scene(self.context, scene, attempts[scene]).to_json() + "\n" for scene in sorted(attempts))
-        write_atomic(self.folder.root / "recipes.jsonl", "".join(recipes))
-        counts = _counts(self.folder, self.spec)
-        given_up = tuple(sorted(scene for state in self.states for scene in state.given_up))
-        self.folder.write_info(self.spec, records, self.identity, counts=counts, complete=not given_up)
-        write_card(self.folder.root)
-        with contextlib.suppress(FileNotFoundError, OSError):
-            self.folder.work.rmdir()  # only when empty: a file left there belongs to a scene of another run
-        return BuildReport(
-            root=self.folder.root,
-            fingerprint=self.identity,
-            scenes=len(attempts),
-            samples=sum(count["samples"] for count in counts.values()),
-            shards=len(self.states),
-            scenes_made=self.scenes_made,
-            views_made=self.views_made,
-            seconds=seconds,
-            failures=self.failures,
-            given_up=given_up,
-        )
+    try:
+        index = parse_index(store.read(index_name), where=f"{store.url}/{index_name}")
+        if sizes.get(file) != index.tar_bytes:
+            raise DatasetError(f"{store.url}/{name} has {sizes.get(file, 0)} bytes, its index says {index.tar_bytes}")
+        if check_shards:
+            with local_copy(store, name, sha256=index.tar_sha256):
+                pass
+    except DatasetError as error:
+        log.warning("%s; the shard is built again", error)
+        return None
+    held = tuple(index.header["scenes"])
+    mine = index.header["fingerprint"] == identity and held == state.block.scenes[: len(held)]
+    return index if mine else None
 
 
-def _counts(folder: DatasetFolder, spec: DatasetSpec) -> dict[str, dict[str, int]]:
+def _close(
+    folder: DatasetFolder,
+    spec: DatasetSpec,
+    records: Sequence[AssetRecord],
+    context: PlanContext,
+    driver: BuildDriver,
+    changed: bool,
+    seconds: float,
+) -> BuildReport:
+    """Write the files that describe the whole, and say what the build ended with."""
+    store, states = folder.store, driver.states
+    given_up = {scene: reason for state in states for scene, reason in sorted(state.given_up.items())}
+    if changed:
+        commit_lines(store, RECIPES, _recipes(folder, context, states))
+        write_checksums(store, {folder.shard_name(state.block): state.sha256 for state in states})
     counts = {name: {"scenes": 0, "samples": 0, "shards": 0} for name in spec.splits}
-    for block in blocks(spec):
-        index = load_index(folder.shard_path(block))
-        counts[block.split]["scenes"] += len(index.header["attempts"])
-        counts[block.split]["samples"] += len(index.samples)
-        counts[block.split]["shards"] += 1
-    return counts
+    for state in states:
+        counts[state.block.split]["scenes"] += state.scenes
+        counts[state.block.split]["samples"] += state.samples
+        counts[state.block.split]["shards"] += 1
+    folder.write_info(spec, records, driver.identity, counts=counts, complete=not given_up)
+    write_card(store.url)
+    if store.local is not None:
+        with contextlib.suppress(OSError):
+            (store.local / WORK).rmdir()  # only when empty: a file left there belongs to a scene of another run
+    return BuildReport(
+        url=store.url,
+        fingerprint=driver.identity,
+        scenes=sum(state.scenes for state in states),
+        samples=sum(state.samples for state in states),
+        shards=len(states),
+        bytes=sum(state.bytes for state in states),
+        scenes_made=driver.scenes_made,
+        views_made=driver.views_made,
+        seconds=seconds,
+        failures=driver.failures,
+        given_up=given_up,
+    )
 
 
-def _write_entrance(folder: DatasetFolder, spec: DatasetSpec, records: Sequence[AssetRecord], identity: str) -> None:
-    """The files that make a folder a dataset, written before any scene so that a second run knows whose it is."""
+def _recipes(folder: DatasetFolder, context: PlanContext, states: Iterable[BlockState]) -> Iterable[str]:
+    """The recipe of every scene that is in a shard, in the order of the scenes."""
+    for state in states:
+        index_name = folder.shard_name(state.block).removesuffix(".tar") + INDEX_ENDING
+        header = parse_index(folder.store.read(index_name), where=index_name).header
+        for scene, attempt in sorted((int(scene), attempt) for scene, attempt in header["attempts"].items()):
+            yield plan_scene(context, scene, attempt).to_json()
+
+
+def _write_entrance(folder: DatasetFolder, spec: DatasetSpec, records: Sequence[AssetRecord], identity: str) -> bool:
+    """The files that make a folder a dataset, written before any scene so that a second run knows whose it is.
+
+    Returns
+    -------
+    bool
+        Whether the files that describe the whole must be written: False for a dataset that a build has closed.
+    """
+    store = folder.store
+    lock_path = store.local / ASSETS if store.local is not None else f"{store.url}/{ASSETS}"
+    store.write(ASSETS, lock_text(lock_path, records))
+    store.write(ATTRIBUTION, attribution_markdown(usable(records)))
+    if INFO in store.sizes(""):
+        info = folder.read_info()
+        if info["complete"] and info["spec"]["splits"] == spec.model_dump(mode="json")["splits"]:
+            return False
     empty = {name: {"scenes": 0, "samples": 0, "shards": 0} for name in spec.splits}
-    write_lock(folder.root / "assets.lock.jsonl", records)
-    write_atomic(folder.root / "ATTRIBUTION.md", attribution_markdown(usable(records)))
-    if not folder.info_path.exists() or not folder.read_info()["complete"]:
-        folder.write_info(spec, records, identity, counts=empty, complete=False)
+    folder.write_info(spec, records, identity, counts=empty, complete=False)
+    return True
 
 
 def _encoder_sha256(spec: DatasetSpec) -> str | None:

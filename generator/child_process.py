@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from randscene.errors import RenderError
-from randscene.generator.scratch_folder import ScratchFolder
+from randscene.scratch_folder import ScratchFolder
 
 TAIL_LINES = 60
 

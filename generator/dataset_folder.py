@@ -3,20 +3,29 @@
 import contextlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import randscene
 from randscene import canonical_json
 from randscene.errors import DatasetError
-from randscene.files import exclusive, remove_leftovers, write_atomic
 from randscene.generator.light_pictures import light_pictures
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
+from randscene.shards.commit import commit_tar
+from randscene.shards.store import Store
 from randscene.shards.view_sample import SCHEMA_VERSION
+from randscene.shards.writer_lock import sole_writer
+
+log = logging.getLogger(__name__)
 
 FOLDER_SCHEMA = 1
+INFO, LOCK, WORK = "dataset.json", ".build.lock", "work"
+DONE_ENDING = ".done.json"
+READERS = 16
+"""Small files that are read at a time."""
 
 _SUPERVISION = ("view_timeout_s", "scene_timeout_s", "memory_limit_gib", "recycle_scenes", "processes_per_gpu")
 """Render settings that decide whether and how fast a picture comes, never what is on it."""
@@ -81,41 +90,54 @@ def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: 
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagedScene:
+    """A scene that is done and not yet in a shard: what its done mark says of its tar."""
+
+    attempt: int
+    samples: int
+    bytes: int
+    sha256: str
+
+
 class DatasetFolder:
-    """A dataset folder that this process may write to.
+    """The names in a dataset folder that a build writes to, and who may do so.
 
     Parameters
     ----------
-    root : Path
+    store : Store
         The folder; created when it does not exist.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
-    @property
-    def info_path(self) -> Path:
-        return self.root / "dataset.json"
+    @staticmethod
+    def shard_name(block: Block) -> str:
+        return f"shards/{block.name}.tar"
 
-    @property
-    def work(self) -> Path:
-        """Scenes that are done but not yet in a shard."""
-        return self.root / "work"
+    @staticmethod
+    def scene_name(scene: int) -> str:
+        return f"{WORK}/{scene:06d}.tar"
 
-    def shard_path(self, block: Block) -> Path:
-        return self.root / "shards" / f"{block.name}.tar"
+    @staticmethod
+    def done_name(scene: int) -> str:
+        return f"{WORK}/{scene:06d}{DONE_ENDING}"
 
-    def scene_path(self, scene: int) -> Path:
-        return self.work / f"{scene:06d}.tar"
-
-    def scene_glb_path(self, scene: int) -> Path:
-        return self.root / "scenes" / f"{scene:06d}.glb"
+    @staticmethod
+    def glb_name(scene: int) -> str:
+        return f"scenes/{scene:06d}.glb"
 
     @contextlib.contextmanager
-    def claim(self, spec: DatasetSpec, identity: str) -> Iterator[None]:
+    def claim(self, spec: DatasetSpec, identity: str) -> Iterator[Callable[[], None]]:
         """Hold the folder for one build: create it, check that it holds this dataset or none, lock out other builds.
 
-        The lock is the operating system's own and dies with its owner.
+        The lock dies with its owner: see `shards.writer_lock`.
+
+        Yields
+        ------
+        callable
+            To be called now and then: raises a RandsceneError when the lock was lost to another build.
 
         Raises
         ------
@@ -125,38 +147,99 @@ class DatasetFolder:
             If another build is at work, or the folder cannot be written.
         """
         self._refuse_strangers(spec, identity)
-        busy = f"{self.root}: another build is writing here; wait for it or stop it first"
-        with exclusive(self.root / ".build.lock", busy=busy):
-            for folder in (self.root, self.root / "shards", self.root / "scenes", self.work):
-                remove_leftovers(folder)
-            yield
+        busy = f"{self.store.url}: another build is writing here; wait for it or stop it first"
+        with sole_writer(self.store, LOCK, busy=busy) as check:
+            for folder in ("", "shards", "scenes", WORK):
+                for name in self.store.sizes(folder):
+                    if name.startswith(".") and name.endswith(".tmp"):  # of a writer that was killed
+                        self.store.remove(f"{folder}/{name}" if folder else name)
+            yield check
 
     def _refuse_strangers(self, spec: DatasetSpec, identity: str) -> None:
-        if not self.root.exists():
-            return
-        if not self.root.is_dir():
-            raise DatasetError(f"{self.root} is a file, not a folder; choose another --out")
-        if not self.info_path.exists():
-            others = sorted(path.name for path in self.root.iterdir() if not path.name.startswith("."))
+        url, root = self.store.url, self.store.local
+        if root is not None and root.exists() and not root.is_dir():
+            raise DatasetError(f"{url} is a file, not a folder; choose another --out")
+        held = [*self.store.sizes(""), *self.store.folders("")]
+        if INFO not in held:
+            others = sorted(name for name in held if not name.startswith("."))
             if others:
                 raise DatasetError(
-                    f"{self.root} is not empty and holds no dataset (it has {others[0]}); choose another --out"
+                    f"{url} is not empty and holds no dataset (it has {others[0]}); choose another --out"
                 )
             return
         info = self.read_info()
         if info["fingerprint"] != identity:
             raise DatasetError(
-                f"{self.root} holds another dataset ({info['name']}, fingerprint {info['fingerprint'][:12]}, "
+                f"{url} holds another dataset ({info['name']}, fingerprint {info['fingerprint'][:12]}, "
                 f"asked for {spec.name}, {identity[:12]}); choose another --out, "
                 "or the spec, lock, engine and software versions that it began with"
             )
         for name, split in spec.splits.items():
-            held = info["spec"]["splits"][name]["scenes"]
-            if held > split.scenes:
+            begun = info["spec"]["splits"][name]["scenes"]
+            if begun > split.scenes:
                 raise DatasetError(
-                    f"{self.root} was begun with {held} scenes in {name}, asked for {split.scenes}: "
+                    f"{url} was begun with {begun} scenes in {name}, asked for {split.scenes}: "
                     "a dataset can grow, not shrink; choose another --out"
                 )
+
+    def staged(self, identity: str) -> dict[int, StagedScene]:
+        """The scenes of this dataset that are done and not in a shard, by index.
+
+        A scene is done when its done mark says so and its tar has the size that the mark states; whether the bytes
+        are right is seen when they are read.
+        """
+        sizes = self.store.sizes(WORK)
+        names = sorted(name for name in sizes if name.endswith(DONE_ENDING))
+        with ThreadPoolExecutor(READERS) as pool:
+            marks = pool.map(lambda name: self._read_mark(f"{WORK}/{name}", identity), names)
+        found = {}
+        for name, mark in zip(names, marks):
+            scene = name.removesuffix(DONE_ENDING)
+            if mark is not None and scene.isdecimal() and sizes.get(f"{scene}.tar") == mark.bytes:
+                found[int(scene)] = mark
+            else:
+                log.warning("%s/%s/%s is not of a whole scene; it is made again", self.store.url, WORK, scene)
+        return found
+
+    def _read_mark(self, name: str, identity: str) -> StagedScene | None:
+        try:
+            mark = json.loads(self.store.read(name))
+            if mark["fingerprint"] != identity:
+                return None
+            return StagedScene(
+                attempt=int(mark["attempt"]),
+                samples=int(mark["samples"]),
+                bytes=int(mark["bytes"]),
+                sha256=str(mark["sha256"]),
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def stage(self, scene: int, samples: Iterable[tuple[str, dict[str, bytes]]], attempt: int, identity: str) -> StagedScene:
+        """Write a scene's tar and then its done mark, which commits it.
+
+        Raises
+        ------
+        RandsceneError
+            If the folder cannot be written.
+        """
+        count = 0
+
+        def counted() -> Iterator[tuple[str, dict[str, bytes]]]:
+            nonlocal count
+            for count, sample in enumerate(samples, start=1):
+                yield sample
+
+        self.store.remove(self.done_name(scene))  # of a tar that was damaged
+        size, sha256 = commit_tar(self.store, self.scene_name(scene), counted())
+        mark = StagedScene(attempt=attempt, samples=count, bytes=size, sha256=sha256)
+        self.store.write(self.done_name(scene), canonical_json.dumps({**asdict(mark), "fingerprint": identity}) + "\n")
+        return mark
+
+    def unstage(self, scene: int) -> None:
+        """Remove a scene's tar and its done mark."""
+        self.store.remove(self.done_name(scene))
+        self.store.remove(self.scene_name(scene))
 
     def read_info(self) -> dict[str, Any]:
         """Content of `dataset.json`.
@@ -167,10 +250,10 @@ class DatasetFolder:
             If it is not readable.
         """
         try:
-            info = json.loads(self.info_path.read_text(encoding="utf-8"))
-            info["fingerprint"], info["name"], info["spec"]["splits"]
+            info = json.loads(self.store.read(INFO))
+            info["fingerprint"], info["name"], info["spec"]["splits"], info["complete"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{self.info_path}: not a readable dataset description: {error}") from error
+            raise DatasetError(f"{self.store.url}/{INFO}: not a readable dataset description: {error}") from error
         return info
 
     def write_info(
@@ -187,4 +270,4 @@ class DatasetFolder:
             "splits": counts,
             "complete": complete,
         }
-        write_atomic(self.info_path, json.dumps(info, indent=2, sort_keys=True) + "\n")
+        self.store.write(INFO, json.dumps(info, indent=2, sort_keys=True) + "\n")

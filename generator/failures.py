@@ -1,12 +1,15 @@
 """failures.jsonl: every attempt that did not become a scene, with its typed reason."""
 
-import datetime
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from randscene.files import explain_os_errors
+from randscene.errors import DatasetError
+from randscene.generator.journal import read_journal
+from randscene.shards.store import Store
+
+NAME = "failures.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,14 +26,32 @@ class Failure:
     log_tail: str = ""
 
 
-def append_failure(path: Path, failure: Failure) -> None:
-    """Append one line to `path`, with the time of writing."""
-    # The one wall clock in this room: a log line, which no byte of a dataset depends on.
-    record = {**asdict(failure), "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}  # noqa: TID251
-    with explain_os_errors(path), open(path, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(record, sort_keys=True) + "\n")
+def read_failures(store: Store) -> list[Failure]:
+    """All failures that the builds of a dataset recorded, oldest first.
+
+    Raises
+    ------
+    DatasetError
+        If a line is not a record of a failure.
+    """
+    return [_failure(record, f"{store.url}/{NAME}") for record in read_journal(store, NAME)]
 
 
-def reasons(failures: list[Failure]) -> dict[str, int]:
+def reasons(failures: Iterable[Failure]) -> dict[str, int]:
     """How often each reason occurred, most frequent first."""
     return dict(Counter(failure.reason for failure in failures).most_common())
+
+
+def _failure(record: Mapping[str, Any], where: str) -> Failure:
+    try:
+        return Failure(
+            scene=int(record["scene"]),
+            attempt=int(record["attempt"]),
+            stage=str(record["stage"]),
+            reason=str(record["reason"]),
+            message=str(record["message"]),
+            transient=bool(record["transient"]),
+            log_tail=str(record.get("log_tail", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{where}: not a record of a failure: {record}") from error

@@ -8,12 +8,11 @@ import numpy as np
 from randscene.files import write_atomic
 
 
-def write_scene_glb(path: Path, instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write the bare geometry of a scene, atomically.
+def scene_glb(instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """The bare geometry of a scene as a GLB file.
 
     Parameters
     ----------
-    path : Path
     instances : sequence of (vertices (V, 3) float64 in world metres Z-up, faces (F, 3) int32)
         Nodes are named `instance_01`, `instance_02`, ... in id order; coordinates are turned Y-up, as glTF wants:
         (x, y, z) -> (x, z, -y).
@@ -25,4 +24,8 @@ def write_scene_glb(path: Path, instances: Sequence[tuple[np.ndarray, np.ndarray
         turned = np.stack([vertices[:, 0], vertices[:, 2], -vertices[:, 1]], axis=1)
         name = f"instance_{number:02d}"
         scene.add_geometry(trimesh.Trimesh(turned, faces, process=False), node_name=name, geom_name=name)
-    write_atomic(path, scene.export(file_type="glb"))
+    return bytes(scene.export(file_type="glb"))
+
+
+def write_scene_glb(path: Path, instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    write_atomic(path, scene_glb(instances))

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,12 @@ from randscene.generator.cameras import intrinsics
 from randscene.generator.guide_sampler import GuideSampler
 from randscene.generator.guided_reconstruction import reconstruct
 from randscene.generator.light_pictures import picture_paths
+from randscene.generator.mesh_cache import MeshCache
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import SceneRecipe
 from randscene.generator.render_device import protocol_device
+from randscene.generator.rendered_view import RenderedView
+from randscene.generator.stage_clock import StageClock
 from randscene.generator.view_centric import apply_transform, world_to_view
 from randscene.generator.visibility import VisibleView, keepable_views, label_view
 from randscene.generator.voxelization import SceneVoxelizer
@@ -45,6 +47,8 @@ class MadeScene:
     more memory than one of few. Raises what `SceneMaker.make` does."""
     instances: list[tuple[np.ndarray, np.ndarray]]
     """Per instance (vertices (V, 3) float64, world metres; faces (F, 3) int32)."""
+    views: tuple[int, ...]
+    """The views that show every instance, in ascending order, whether they were asked for or not."""
 
 
 class SceneMaker:
@@ -57,24 +61,44 @@ class SceneMaker:
         The lock's usable records by uid.
     fingerprint : str
         Stored in every sample.
+    clock : StageClock, optional
+        Told how long each stage takes. `render` is the wait for the renderer, a process of its own.
     """
 
-    def __init__(self, spec: DatasetSpec, records: Mapping[str, AssetRecord], fingerprint: str) -> None:
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        records: Mapping[str, AssetRecord],
+        fingerprint: str,
+        clock: StageClock | None = None,
+    ) -> None:
         self._spec = spec
         self._records = records
         self._fingerprint = fingerprint
         self._open = contextlib.ExitStack()
         self._blender: BlenderProcess | None = None
         self._encoder: Any = None
-        self._mesh = lru_cache(maxsize=64)(self._load_mesh)
+        self._meshes = MeshCache(self._load_mesh)
+        self._clock = clock or StageClock()
+
+    @property
+    def renderer_pid(self) -> int | None:
+        """Process id of the renderer, or None when none runs."""
+        return None if self._blender is None else self._blender.pid
 
     def close(self) -> None:
         """End the Blender process, if one runs."""
         self._open.close()
         self._blender = None
 
-    def make(self, recipe: SceneRecipe) -> MadeScene:
+    def make(self, recipe: SceneRecipe, *, most_views: int | None = None) -> MadeScene:
         """The samples of one scene; a view in which an instance has no visible pixel is not a sample.
+
+        Parameters
+        ----------
+        recipe : SceneRecipe
+        most_views : int, optional
+            Make no more than so many samples, evenly spread over those that there could be.
 
         Raises
         ------
@@ -84,22 +108,25 @@ class SceneMaker:
             If the renderer died or hung (`transient`: the same recipe may be tried again), or is not installed.
         """
         try:
-            placed = [self.place(self._mesh(item.uid), np.asarray(item.pose)) for item in recipe.instances]
+            with self._clock.stage("load"):
+                placed = [self.place(self._meshes.get(item.uid), np.asarray(item.pose)) for item in recipe.instances]
         except AssetError as error:
             raise SceneFailedError(error.reason, "load", str(error)) from error
-        rays = RayScene(placed)
-        views = keepable_views(rays, recipe.cameras, recipe.resolution)
-        if not views:
+        with self._clock.stage("label"):
+            rays = RayScene(placed)
+            keepable = keepable_views(rays, recipe.cameras, recipe.resolution)
+        if not keepable:
             raise SceneFailedError("no_valid_view", "visibility", f"scene {recipe.scene}: no view shows every instance")
         geometry = [(mesh.vertices, mesh.faces) for mesh in placed]
         vertices = np.concatenate([mesh.vertices for mesh in placed])
         voxelizer = SceneVoxelizer(geometry)
+        views = keepable if most_views is None else _spread(keepable, most_views)
         samples = (
             self._sample(recipe, view, rgb, vertices, voxelizer) for view, rgb in self._pictures(recipe, rays, views)
         )
         if self._spec.latents.encoder is not None:
             samples = (self._with_latents(sample) for sample in samples)
-        return MadeScene(samples=samples, instances=geometry)
+        return MadeScene(samples=samples, instances=geometry, views=tuple(keepable))
 
     def _load_mesh(self, uid: str) -> AssetMesh:
         record = self._records[uid]
@@ -115,8 +142,11 @@ class SceneMaker:
     ) -> Iterator[tuple[VisibleView, np.ndarray]]:
         if self._spec.render.engine == "raycast":
             for number in views:
-                picture = rays.shade(recipe.cameras[number], recipe.resolution, recipe.lights, recipe.background)
-                yield label_view(rays, recipe.cameras, number, recipe.resolution), picture
+                with self._clock.stage("render"):
+                    picture = rays.shade(recipe.cameras[number], recipe.resolution, recipe.lights, recipe.background)
+                with self._clock.stage("label"):
+                    view = label_view(rays, recipe.cameras, number, recipe.resolution)
+                yield view, picture
             return
         records = {instance.uid: self._records[instance.uid] for instance in recipe.instances}
         paths = {uid: verified_path(record) for uid, record in records.items()}
@@ -126,7 +156,7 @@ class SceneMaker:
         sampler = GuideSampler(rays) if traced else None
         samples = self._spec.render.samples_a_pixel
         try:
-            for rendered in self._blender_process().render(
+            pictures = self._blender_process().render(
                 recipe,
                 paths,
                 views,
@@ -137,10 +167,12 @@ class SceneMaker:
                 up_axes={uid: record.up_axis for uid, record in records.items()},
                 images=picture_paths(recipe.background, self._spec.lights),
                 layers=traced,
-            ):
+            )
+            for rendered in self._timed("render", pictures):
                 missing.remove(rendered.view)
                 # Made while Blender renders the next view, and not kept longer than this one.
-                view = label_view(rays, recipe.cameras, rendered.view, recipe.resolution)
+                with self._clock.stage("label"):
+                    view = label_view(rays, recipe.cameras, rendered.view, recipe.resolution)
                 differing = 0.0 if rendered.ids is None else float(np.mean(rendered.ids != view.ids))
                 if differing > LABEL_TOLERANCE:
                     raise SceneFailedError(
@@ -153,7 +185,8 @@ class SceneMaker:
                 if sampler is not None and rendered.layers is not None:
                     camera = recipe.cameras[rendered.view]
                     floor = recipe.ground is not None and camera.camera_to_world[2][3] > 0
-                    rgb = reconstruct(rendered.layers, sampler, camera, recipe.resolution, samples, floor=floor)
+                    with self._clock.stage("reconstruct"):
+                        rgb = reconstruct(rendered.layers, sampler, camera, recipe.resolution, samples, floor=floor)
                 if rgb is None:
                     raise RenderError("bad_answer", f"the renderer made nothing of view {rendered.view}")
                 yield view, rgb
@@ -163,6 +196,15 @@ class SceneMaker:
             raise SceneFailedError(error.reason, "render", str(error)) from error
         if missing:
             raise RenderError("missing_views", f"Blender left out views {sorted(missing)}", transient=True)
+
+    def _timed(self, stage: str, items: Iterator[RenderedView]) -> Iterator[RenderedView]:
+        """The same items; the time that each takes to come counts for `stage`."""
+        while True:
+            with self._clock.stage(stage):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
     def _blender_process(self) -> BlenderProcess:
         if self._blender is None:
@@ -196,7 +238,8 @@ class SceneMaker:
             frame=frame.name,
             azimuth_offset_deg=frame.azimuth_offset_deg,
         )
-        coords, offsets = voxelizer.view(transform)
+        with self._clock.stage("voxelise"):
+            coords, offsets = voxelizer.view(transform)
         depth, depth_code = _encode_depth(view.depth) if self._spec.shards.depth else (None, None)
         instances = [
             {
@@ -242,7 +285,15 @@ class SceneMaker:
             self._encoder = load_encoder(str(self._spec.latents.encoder))
         grids = [sample.scene_coords(), *(sample.instance_coords(i + 1) for i in range(sample.n_instances))]
         meta = {**sample.meta, "encoder": {"name": self._encoder.name, "sha256": self._encoder.sha256}}
-        return replace(sample, latents=encode_voxels(self._encoder, grids), meta=meta)
+        with self._clock.stage("latents"):
+            latents = encode_voxels(self._encoder, grids)
+        return replace(sample, latents=latents, meta=meta)
+
+
+def _spread(views: list[int], most: int) -> list[int]:
+    """At most so many of the views, evenly spread."""
+    count = min(most, len(views))
+    return [views[(2 * i + 1) * len(views) // (2 * count)] for i in range(count)]
 
 
 def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:

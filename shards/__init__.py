@@ -7,9 +7,12 @@ if TYPE_CHECKING:
     from randscene.shards.dataset import Dataset, open_dataset
     from randscene.shards.dataset_card import write_card
     from randscene.shards.dataset_lint import LintReport, lint
+    from randscene.shards.energon import write_energon
+    from randscene.shards.iterable_samples import IterableSamples
     from randscene.shards.mixture import Mixture
     from randscene.shards.order import permute
     from randscene.shards.preview import write_preview
+    from randscene.shards.shard_cache import ShardCache
     from randscene.shards.shard_index import ShardIndex, load_index
     from randscene.shards.shard_writer import read_tar, write_shard, write_tar
     from randscene.shards.torch_loading import torch_loader
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
 _HOME = {
     "SCHEMA_VERSION": "view_sample",
     "Dataset": "dataset",
+    "IterableSamples": "iterable_samples",
     "LintReport": "dataset_lint",
     "Mixture": "mixture",
+    "ShardCache": "shard_cache",
     "ShardIndex": "shard_index",
     "ViewSample": "view_sample",
     "decode_sample": "view_sample",
@@ -31,6 +36,7 @@ _HOME = {
     "read_tar": "shard_writer",
     "torch_loader": "torch_loading",
     "write_card": "dataset_card",
+    "write_energon": "energon",
     "write_preview": "preview",
     "write_shard": "shard_writer",
     "write_tar": "shard_writer",
@@ -38,8 +44,10 @@ _HOME = {
 __all__ = [
     "SCHEMA_VERSION",
     "Dataset",
+    "IterableSamples",
     "LintReport",
     "Mixture",
+    "ShardCache",
     "ShardIndex",
     "ViewSample",
     "decode_sample",
@@ -51,6 +59,7 @@ __all__ = [
     "read_tar",
     "torch_loader",
     "write_card",
+    "write_energon",
     "write_preview",
     "write_shard",
     "write_tar",

@@ -1,9 +1,11 @@
 """Dataset: random access to the samples of one split, and their stateless order."""
 
+import contextlib
 import json
 import logging
 import re
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from randscene.errors import DatasetError
+from randscene.shards.filters import Filters
 from randscene.shards.latent_sidecar import MEMBER as LATENTS
 from randscene.shards.latent_sidecar import LatentSet, choose_latents, latent_sets, sidecar_folder
 from randscene.shards.order import permute
-from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
+from randscene.shards.shard_cache import ShardCache
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_indices
 from randscene.shards.store import Store, open_store
 from randscene.shards.view_sample import ViewSample, decode_sample
 
@@ -39,11 +43,19 @@ def open_dataset(
     *,
     split: str | None = "train",
     min_visible_pixels: int | None = None,
+    min_visible_ratio: float | None = None,
+    min_instances: int | None = None,
     max_instances: int | None = None,
     scenes: str | None = None,
+    views: str | None = None,
+    frame: str | None = None,
     latents: str | None = None,
+    cache: str | Path | None = None,
+    cache_limit: int | None = None,
 ) -> "Dataset":
     """Open one split of a dataset for reading.
+
+    Filters read the shards' indexes alone, and all of them must hold.
 
     Parameters
     ----------
@@ -53,13 +65,27 @@ def open_dataset(
         Name of the split; None for all splits together, in the order of their names.
     min_visible_pixels : int, optional
         Keep views in which every instance shows at least so many pixels.
-    max_instances : int, optional
-        Keep scenes of at most so many instances.
+    min_visible_ratio : float, optional
+        Keep views in which every instance shows at least this share of the pixels that it would show alone, 0 to 1.
+    min_instances, max_instances : int, optional
+        Keep scenes of at least, of at most so many instances.
     scenes : str, optional
-        `first:N` keeps the first N scenes of the split, by scene index.
+        `first:N` keeps the first N scenes of the split, by scene index; `A:B` keeps those at places A to B - 1.
+        Scenes that were given up count, so the same words name the same scenes in every build of the dataset, and
+        the samples come sorted by scene and view, whatever shards they lie in: a subset of a larger build is the
+        same list.
+    views : str, optional
+        `first:N` or `A:B`: keep these views of each scene, by the number of the view, from 0.
+    frame : str, optional
+        `yaw`, `full` or `canonical`: refuse a dataset whose voxels and latents are in another frame.
     latents : str, optional
         Join the latents that `randscene encode` put beside the shards: the name of their encoder, or the first digits
         of the SHA-256 of its weights. Latents stored in the samples need no word.
+    cache : path, optional
+        Local folder for whole copies of the shards, each fetched when first read and compared with the SHA-256 of its
+        index; any number of processes and datasets may share it. See `ShardCache`.
+    cache_limit : int, optional
+        Bytes to which the cache is kept, by removing the copies that were used longest ago; no limit by default.
 
     Returns
     -------
@@ -69,32 +95,46 @@ def open_dataset(
     ------
     DatasetError
         If there is no dataset, no committed shard of the split, a tar is missing or cut, shards of different builds
-        are mixed, latents are asked for that are not there, or nothing passes the filters.
+        are mixed, latents are asked for that are not there, the frame is another, or nothing passes the filters.
     """
     store = open_store(url)
     info = read_info(store)
-    shards = _committed(store, split)
+    shards = committed_shards(store, split)
     _same_build(store.url, info, shards)
     _all_there(store.url, info, split, shards)
-    keep = _filter(
-        f"{store.url}, split {split}",
-        shards,
+    if frame is not None:
+        _same_frame(store, info, shards, frame)
+    filters = Filters(
         min_visible_pixels=min_visible_pixels,
+        min_visible_ratio=min_visible_ratio,
+        min_instances=min_instances,
         max_instances=max_instances,
         scenes=scenes,
+        views=views,
     )
+    keep = filters.select([shard.index for shard in shards], where=f"{store.url}, split {split}")
     chosen = None
     if latents is not None:
         indices = {shard.name.removesuffix(".tar"): shard.index for shard in shards}
         chosen = choose_latents(store.url, latent_sets(store), latents, indices)
-    return Dataset(store, info, shards, keep, chosen)
+    copies = ShardCache(cache, limit=cache_limit) if cache is not None else None
+    dataset = Dataset(store, info, shards, keep, chosen, copies)
+    if cache_limit is not None and dataset.bytes > cache_limit:
+        log.warning(
+            "%s: its shards take %d bytes and the cache only %d: reading in shuffled order fetches them again and "
+            "again; give the cache more room, or read without it",
+            store.url,
+            dataset.bytes,
+            cache_limit,
+        )
+    return dataset
 
 
 class Dataset:
     """The samples of a split; made by `open_dataset`.
 
-    Indices run over the samples in the order of the shards' names and of the samples in each. An instance is safe to
-    use from several threads, forked or spawned processes.
+    Indices run over the samples in the order of the shards' names and of the samples in each; where scenes were
+    chosen, by scene and view. An instance is safe to use from several threads, forked or spawned processes.
     """
 
     def __init__(
@@ -104,11 +144,13 @@ class Dataset:
         shards: list[Shard],
         keep: np.ndarray,
         latents: LatentSet | None = None,
+        cache: ShardCache | None = None,
     ) -> None:
         self._store = store
         self._latents = latents
+        self._cache = cache
         self._keep = keep
-        """Numbers of the samples that passed the filters, counted over all shards."""
+        """Numbers of the samples that passed the filters, in index order, counted over all shards."""
         self._starts = np.cumsum([0, *(len(shard.index) for shard in shards)])
         self.info = info
         """Content of `dataset.json`."""
@@ -124,7 +166,40 @@ class Dataset:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """Keys of the samples, in index order."""
-        return tuple(shard.index.keys[row] for shard, row in map(self._place, range(len(self))))
+        every = [key for shard in self.shards for key in shard.index.keys]
+        return tuple(every[number] for number in self._keep.tolist())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the shards that hold the samples, and of the latents beside them."""
+        return sum(index.tar_bytes for _, index in self._tars())
+
+    def fetch(self, *, threads: int = 4) -> None:
+        """Bring all shards into the cache now; does nothing where the dataset was opened without one.
+
+        Raises
+        ------
+        DatasetError
+            If a shard has gone, or does not arrive as its index describes it.
+        RandsceneError
+            If the disk is full or not writable.
+        """
+        cache = self._cache
+        if cache is not None:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda item: cache.path(self._store, *item), self._tars()))
+
+    def _tars(self) -> list[tuple[str, ShardIndex]]:
+        """Path and index of each tar that samples are read from."""
+        used = np.unique(np.searchsorted(self._starts, self._keep, side="right") - 1)
+        return [tar for number in used.tolist() for tar in self._tars_of(self.shards[number])]
+
+    def _tars_of(self, shard: Shard) -> list[tuple[str, ShardIndex]]:
+        tars = [(f"shards/{shard.name}", shard.index)]
+        if self._latents is not None:
+            beside = self._latents.shards[shard.name.removesuffix(".tar")]
+            tars.append((f"{sidecar_folder(self._latents.sha256)}/{shard.name}", beside))
+        return tars
 
     def members(self, index: int, names: Collection[str] | None = None) -> dict[str, bytes]:
         """The stored bytes of sample `index`, by member name.
@@ -147,21 +222,25 @@ class Dataset:
         places = list(zip(index_of.members, index_of.offsets[row].tolist(), index_of.sizes[row].tolist()))
         path = f"shards/{shard.name}"
         if names is not None:
-            found = {name: self._read(path, start, start + size) for name, start, size in places if name in names}
+            found = {
+                name: self._read(path, index_of, start, start + size) for name, start, size in places if name in names
+            }
         else:
             # Members lie side by side: one read for all.
             first = places[0][1]
-            data = self._read(path, first, places[-1][1] + places[-1][2])
+            data = self._read(path, index_of, first, places[-1][1] + places[-1][2])
             found = {name: data[start - first : start - first + size] for name, start, size in places}
         if self._latents is not None and (names is None or LATENTS in names):
             beside = self._latents.shards[shard.name.removesuffix(".tar")]
             start = int(beside.offsets[row, 0])
             end = start + int(beside.sizes[row, 0])
-            found[LATENTS] = self._read(f"{sidecar_folder(self._latents.sha256)}/{shard.name}", start, end)
+            found[LATENTS] = self._read(f"{sidecar_folder(self._latents.sha256)}/{shard.name}", beside, start, end)
         return found
 
-    def _read(self, path: str, start: int, end: int) -> bytes:
+    def _read(self, path: str, index: ShardIndex, start: int, end: int) -> bytes:
         try:
+            if self._cache is not None:
+                return self._cache.read_range(self._store, path, index, start, end - start)
             data = self._store.read_range(path, start, end - start)
         except FileNotFoundError as error:
             raise DatasetError(f"{self.url}: {path} has gone since the dataset was opened") from error
@@ -180,8 +259,17 @@ class Dataset:
             If the sample cannot be read or is not what it should be.
         """
         shard, row = self._place(index)
-        key = shard.index.keys[row]
-        sample = decode_sample(self.members(index), where=f"{shard.name}: {key}")
+        key = shard.index.key(row)
+        where = f"{shard.name}: {key}"
+        try:
+            sample = decode_sample(self.members(index), where=where)
+        except DatasetError:
+            if self._cache is None:
+                raise
+            # The copy may have been damaged after it was proved: prove it again, then believe it.
+            for path, tar in self._tars_of(shard):
+                self._cache.doubt(path, tar)
+            sample = decode_sample(self.members(index), where=where)
         if sample.key != key:
             raise DatasetError(
                 f"{shard.name}: the index says {key}, the sample says {sample.key}; build the shard again"
@@ -241,7 +329,7 @@ def shard_files(store: Store, split: str | None) -> tuple[list[str], list[str], 
     return sorted(found[INDEX_ENDING]), sorted(found[".tar"] - found[INDEX_ENDING]), sizes
 
 
-def _committed(store: Store, split: str | None) -> list[Shard]:
+def committed_shards(store: Store, split: str | None) -> list[Shard]:
     names, uncommitted, sizes = shard_files(store, split)
     if uncommitted:
         log.warning(
@@ -255,16 +343,8 @@ def _committed(store: Store, split: str | None) -> list[Shard]:
         others = sorted({match[1] for name in sizes if (match := _SHARD.fullmatch(name))})
         held = f"it has {', '.join(others)}" if others and split not in others else "the build has not got that far"
         raise DatasetError(f"{store.url} has no committed shard of split {split}: {held}")
-    shards = []
-    for name in names:
-        if f"{name}.tar" not in sizes:
-            raise DatasetError(f"{store.url}: shards/{name}.tar is missing though its index is there; copy it again")
-        index = parse_index(
-            store.read(f"shards/{name}{INDEX_ENDING}"), where=f"{store.url}/shards/{name}{INDEX_ENDING}"
-        )
-        check_size(index, sizes[f"{name}.tar"], where=f"{store.url}/shards/{name}.tar")
-        shards.append(Shard(name=f"{name}.tar", index=index))
-    return shards
+    indices = read_indices(store, "shards", names, sizes)
+    return [Shard(name=f"{name}.tar", index=index) for name, index in zip(names, indices)]
 
 
 def _same_build(url: str, info: dict[str, Any], shards: list[Shard]) -> None:
@@ -293,35 +373,18 @@ def _all_there(url: str, info: dict[str, Any], split: str | None, shards: list[S
         )
 
 
-def _filter(
-    where: str,
-    shards: list[Shard],
-    *,
-    min_visible_pixels: int | None,
-    max_instances: int | None,
-    scenes: str | None,
-) -> np.ndarray:
-    keep = np.ones(sum(len(shard.index) for shard in shards), bool)
-    if min_visible_pixels is not None:
-        keep &= np.concatenate([shard.index.min_visible_pixels for shard in shards]) >= min_visible_pixels
-    if max_instances is not None:
-        keep &= np.concatenate([shard.index.n_instances for shard in shards]) <= max_instances
-    if scenes is not None:
-        last = _last_scene(where, shards, scenes)
-        keep &= np.array([int(key.partition("_")[0]) <= last for shard in shards for key in shard.index.keys], bool)
-    if not keep.any():
-        asked = {"min_visible_pixels": min_visible_pixels, "max_instances": max_instances, "scenes": scenes}
-        told = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
-        raise DatasetError(f"{where}: no sample passes the filters ({told or 'none given: the shards are empty'})")
-    return np.flatnonzero(keep)
-
-
-def _last_scene(where: str, shards: list[Shard], scenes: str) -> int:
-    match = re.fullmatch(r"first:([1-9]\d*)", scenes)
-    if not match:
-        raise DatasetError(f"scenes={scenes!r} is not of the form first:N")
-    # Scenes that were given up count too: `first:N` names the same scenes in every build of the spec.
-    known = sorted({int(scene) for shard in shards for scene in shard.index.header.get("scenes", ())})
-    if int(match[1]) > len(known):
-        raise DatasetError(f"{where}: has {len(known)} scenes, fewer than scenes={scenes} asks for")
-    return known[int(match[1]) - 1]
+def _same_frame(store: Store, info: dict[str, Any], shards: list[Shard], frame: str) -> None:
+    spec = info.get("spec")
+    stated = spec.get("frame") if isinstance(spec, dict) else None
+    own = stated.get("name") if isinstance(stated, dict) else None
+    if own is None:  # a dataset that was not planned here: its samples say
+        for shard in shards:
+            if len(shard.index):
+                first = shard.index.samples[0].members["json"]
+                with contextlib.suppress(ValueError, AttributeError):  # reading it will say what is wrong with it
+                    own = json.loads(store.read_range(f"shards/{shard.name}", *first)).get("frame")
+                break
+    if own != frame:
+        raise DatasetError(
+            f"{store.url}: its views are in frame {own}, not {frame}: open it with frame={own!r} or none"
+        )

@@ -1,83 +1,58 @@
 """lint: does a dataset hold what it says? Every byte is hashed, every sample decoded, every count compared."""
 
-import hashlib
 import json
+import multiprocessing
+import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-
-from randscene.errors import DatasetError
+from randscene.errors import DatasetError, RandsceneError
 from randscene.shards.dataset import read_info, shard_files
-from randscene.shards.latent_sidecar import MEMBER as LATENTS
 from randscene.shards.latent_sidecar import belongs, latent_sets, sidecar_folder
-from randscene.shards.sample_codec import MemberError, npy_array
-from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
-from randscene.shards.shard_writer import samples_in
+from randscene.shards.shard_index import ShardIndex
+from randscene.shards.shard_lint import LintReport, ShardFindings, ShardJob, lint_latents, lint_shard
 from randscene.shards.store import Store, open_store
-from randscene.shards.view_sample import LATENT_SHAPE, ViewSample, decode_sample
+
+CHECKSUMS = "SHA256SUMS"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """One thing that is wrong."""
-
-    where: str
-    """File or sample."""
-    message: str
-
-
-@dataclass(kw_only=True)
-class LintReport:
-    """What `lint` found."""
-
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """Things that are worth knowing and are no fault of the data, such as an unfinished build."""
-    scenes: int = 0
-    samples: int = 0
-    shards: int = 0
-    bytes: int = 0
-    """Bytes of tar that were read."""
-
-    @property
-    def ok(self) -> bool:
-        """True when there is no problem."""
-        return not self.problems
-
-    def add(self, where: str, message: str) -> None:
-        """Note a problem."""
-        self.problems.append(Problem(where=where, message=message))
-
-
-def lint(url: str | Path, *, progress: Callable[[int, int], None] | None = None) -> LintReport:
+def lint(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> LintReport:
     """Read a whole dataset and list everything that is wrong with it; stops at nothing that it can get past.
 
     Checked: `dataset.json`; that every committed shard belongs to it, has the size and SHA-256 of its index, and
     agrees with the index in keys, places and filter columns; that every sample decodes and is what `ViewSample`
     states, shows each instance, counts its visible pixels right, and names its licence and credit; that no key comes
-    twice; that latents beside the shards are whole and theirs; and that shards, samples, scenes and recipes agree in
-    number and content.
+    twice; that latents beside the shards are whole and theirs; that shards, samples, scenes and recipes agree in
+    number and content; and that `SHA256SUMS`, where there is one, lists the shards with their hashes.
 
     Parameters
     ----------
     url : str or path
         Dataset folder or URL.
+    workers : int
+        Processes that read shards; 1 reads in this one.
     progress : callable, optional
         Called with (shards read, shards in all) after each shard.
 
     Returns
     -------
     LintReport
+        The same for any number of workers.
 
     Raises
     ------
     DatasetError
-        Only if there is no dataset to look at.
+        If there is no dataset to look at.
+    RandsceneError
+        If `workers` is below 1, or a process died.
     """
+    if workers < 1:
+        raise RandsceneError(f"workers must be at least 1, not {workers}")
     store = open_store(url)
     info = read_info(store)
     report = LintReport()
@@ -86,28 +61,24 @@ def lint(url: str | Path, *, progress: Callable[[int, int], None] | None = None)
     indices: dict[str, ShardIndex] = {}
     scenes: dict[str, set[int]] = {split: set() for split in info["splits"]}
     found: dict[str, Counter[str]] = {split: Counter() for split in info["splits"]}
-    seen: set[str] = set()
-    for number, name in enumerate(names, start=1):
-        try:
-            indices[name] = index = _index(store, name, sizes)
-            split = str(index.header.get("split"))
-            _header(index, name, split, info, report)
-            for sample in _samples(store, name, index, report):
-                _sample(sample, f"{name}: {sample.key}", split, info, recipes, seen, report)
-                if split in scenes:
-                    scenes[split].add(sample.meta["scene"])
-        except DatasetError as error:
-            report.add(f"shards/{name}", str(error).removeprefix(f"{name}.tar: "))
-            continue
-        if split in found:
-            found[split].update(shards=1, samples=len(index))
-        report.shards += 1
-        report.samples += len(index)
-        report.bytes += index.tar_bytes
+    seen: dict[str, str] = {}
+    jobs = [ShardJob(name=name, tar_bytes=sizes.get(f"{name}.tar")) for name in names]
+    for number, (name, findings) in enumerate(zip(names, _findings(store, jobs, info, recipes, workers)), start=1):
+        report.merge(findings.report)
+        for key in sorted(findings.keys):
+            if seen.setdefault(key, name) != name:
+                report.add(f"{name}: {key}", f"the key comes twice in the dataset: {seen[key]} has it, too")
+        if findings.index is not None:
+            indices[name] = findings.index
+            split = str(findings.index.header.get("split"))
+            if findings.whole and split in found:
+                scenes[split] |= findings.scenes
+                found[split].update(shards=1, samples=len(findings.index))
         if progress is not None:
             progress(number, len(names))
     report.scenes = sum(map(len, scenes.values()))
     _latents(store, indices, report)
+    _checksums(store, indices, report)
     for name in uncommitted:
         report.notes.append(f"shards/{name}.tar has no index: it was never committed, and readers ignore it")
     if not info.get("complete"):
@@ -117,73 +88,57 @@ def lint(url: str | Path, *, progress: Callable[[int, int], None] | None = None)
     return report
 
 
-class _HashingReader:
-    """Hashes a stream while it is read, so that a shard of any size is read once and never held whole."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        return data
-
-    def digest_of_all(self) -> str:
-        while self.read(1 << 20):
-            pass
-        return self._hash.hexdigest()
-
-
-def _index(store: Store, name: str, sizes: dict[str, int]) -> ShardIndex:
-    if f"{name}.tar" not in sizes:
-        raise DatasetError("the tar is missing though its index is there")
-    index = parse_index(store.read(f"shards/{name}{INDEX_ENDING}"), where=f"{name}{INDEX_ENDING}")
-    check_size(index, sizes[f"{name}.tar"], where=f"{name}.tar")
-    return index
-
-
-def _samples(store: Store, name: str, index: ShardIndex, report: LintReport) -> Iterator[ViewSample]:
-    """Read one shard whole; problems of single samples go to the report, of the tar into a DatasetError."""
-    keys = []
-    with store.open(f"shards/{name}.tar") as stream:
-        reader = _HashingReader(stream)
-        for row, (key, members, offsets) in enumerate(samples_in(reader, where=f"{name}.tar")):
-            keys.append(key)
-            try:
-                sample = decode_sample(members, where=key)
-            except DatasetError as error:
-                report.add(f"{name}: {key}", str(error).removeprefix(f"{key}: "))
-                continue
-            if sample.key != key:
-                report.add(f"{name}: {key}", f"its json says {sample.key}")
-            if row < len(index):
-                _row(index, row, members, offsets, sample, f"{name}: {key}", report)
-            yield sample
-        if reader.digest_of_all() != index.tar_sha256:
-            report.add(f"shards/{name}.tar", "its SHA-256 is not the one in its index")
-    if tuple(keys) != index.keys:
-        report.add(f"shards/{name}{INDEX_ENDING}", "its keys are not those of the tar")
+def _findings(
+    store: Store,
+    jobs: Sequence[ShardJob],
+    info: dict[str, Any],
+    recipes: dict[int, dict[str, Any]] | None,
+    workers: int,
+) -> Iterator[ShardFindings]:
+    """Findings of the shards, in their order."""
+    if min(workers, len(jobs)) <= 1:
+        for job in jobs:
+            yield lint_shard(store, job, info, recipes)
+        return
+    with ProcessPoolExecutor(
+        min(workers, len(jobs)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(store, info, recipes),
+    ) as pool:
+        try:
+            yield from pool.map(_lint_here, jobs)
+        except BrokenProcessPool as error:
+            raise RandsceneError(
+                "a worker process died, perhaps for lack of memory; run again with fewer --workers"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _row(
-    index: ShardIndex,
-    row: int,
-    members: dict[str, bytes],
-    offsets: list[int],
-    sample: ViewSample,
-    where: str,
-    report: LintReport,
-) -> None:
-    places = [(name, offset, len(data)) for offset, (name, data) in zip(offsets, members.items())]
-    if places != list(zip(index.members, index.offsets[row].tolist(), index.sizes[row].tolist())):
-        report.add(where, "the index places its members elsewhere")
-    visible = min(int(item["visible_pixels"]) for item in sample.meta["instances"])
-    if (index.n_instances[row], index.min_visible_pixels[row]) != (sample.n_instances, visible):
-        report.add(where, "the index has other counts of instances or visible pixels")
+_here: tuple[Store, dict[str, Any], dict[int, dict[str, Any]] | None] | None = None  # of a worker process
 
 
-def _latents(store: Store, indices: dict[str, ShardIndex], report: LintReport) -> None:
+def _start_worker(store: Store, info: dict[str, Any], recipes: dict[int, dict[str, Any]] | None) -> None:
+    global _here
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _here = store, info, recipes
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _lint_here(job: ShardJob) -> ShardFindings:
+    assert _here is not None
+    store, info, recipes = _here
+    return lint_shard(store, job, info, recipes)
+
+
+def _latents(store: Store, indices: Mapping[str, ShardIndex], report: LintReport) -> None:
     """Latents beside the shards: made of these very shards, whole, and one for every scene and instance."""
     try:
         sets = latent_sets(store)
@@ -196,69 +151,30 @@ def _latents(store: Store, indices: dict[str, ShardIndex], report: LintReport) -
         if lacking:
             report.notes.append(f"{folder} lacks {lacking} of {len(indices)} shards: run `randscene encode` again")
         for name, sidecar in item.shards.items():
-            where = f"{folder}/{name}"
             if name not in indices or not belongs(sidecar, indices[name]):
-                report.add(where, "was made of another shard: run `randscene encode` again")
-                continue
-            counts = iter(indices[name].n_instances)
-            try:
-                with store.open(f"{where}.tar") as stream:
-                    reader = _HashingReader(stream)
-                    for key, members, _ in samples_in(reader, where=f"{where}.tar"):
-                        latents = npy_array(members[LATENTS])
-                        wanted = (int(next(counts)) + 1, *LATENT_SHAPE)
-                        if latents.shape != wanted or latents.dtype != np.float16 or not np.isfinite(latents).all():
-                            report.add(f"{where}: {key}", f"latents are not finite float16 of shape {wanted}")
-                    if reader.digest_of_all() != sidecar.tar_sha256:
-                        report.add(f"{where}.tar", "its SHA-256 is not the one in its index")
-            except (DatasetError, MemberError, KeyError) as error:
-                report.add(where, str(error))
-            report.bytes += sidecar.tar_bytes
+                report.add(f"{folder}/{name}", "was made of another shard: run `randscene encode` again")
+            else:
+                counts = indices[name].n_instances.tolist()
+                report.merge(lint_latents(store, f"{folder}/{name}", sidecar, counts))
 
 
-def _header(index: ShardIndex, name: str, split: str, info: dict[str, Any], report: LintReport) -> None:
-    if index.header.get("fingerprint") != info["fingerprint"]:
-        report.add(f"shards/{name}{INDEX_ENDING}", "belongs to another build: its fingerprint is not the dataset's")
-    if split not in info["splits"] or not name.startswith(f"{split}-"):
-        report.add(f"shards/{name}{INDEX_ENDING}", f"its split {split} is not in dataset.json or not in its name")
-
-
-def _sample(
-    sample: ViewSample,
-    where: str,
-    split: str,
-    info: dict[str, Any],
-    recipes: dict[int, dict[str, Any]] | None,
-    seen: set[str],
-    report: LintReport,
-) -> None:
-    meta = sample.meta
-    if sample.key in seen:
-        report.add(where, "the key comes twice in the dataset")
-    seen.add(sample.key)
-    if meta.get("fingerprint") != info["fingerprint"]:
-        report.add(where, "its fingerprint is not the dataset's")
-    if meta.get("split") != split:
-        report.add(where, f"its json says split {meta.get('split')}, its shard is of split {split}")
-    for number, item in enumerate(meta["instances"], start=1):
-        silent = [name for name in ("uid", "licence", "attribution") if not isinstance(item.get(name), str)]
-        if silent:
-            report.add(where, f"instance {number} does not state its {' and '.join(silent)}")
-    told = [int(item["visible_pixels"]) for item in meta["instances"]]
-    counted = np.bincount(sample.ids.ravel(), minlength=sample.n_instances + 1)[1:].tolist()
-    if told != counted:
-        report.add(where, f"visible_pixels says {told}, the ids have {counted}")
-    if min(counted) == 0:
-        report.add(where, f"instance {counted.index(0) + 1} has no visible pixel")
-    if (np.diff(sample.offsets) == 0).any():
-        report.add(where, f"instance {int(np.argmin(np.diff(sample.offsets))) + 1} has no voxel")
-    if recipes is None:
+def _checksums(store: Store, indices: Mapping[str, ShardIndex], report: LintReport) -> None:
+    """`SHA256SUMS`, as `sha256sum` writes it: one line a shard, `hash  path`."""
+    try:
+        lines = store.read(CHECKSUMS).decode(errors="replace").splitlines()
+    except FileNotFoundError:
         return
-    recipe = recipes.get(meta["scene"])
-    if recipe is None:
-        report.add(where, "recipes.jsonl has no such scene")
-    elif [item["uid"] for item in recipe["instances"]] != [item["uid"] for item in meta["instances"]]:
-        report.add(where, "its instances are not those of its recipe")
+    told = {}
+    for number, line in enumerate(lines, start=1):
+        digest, _, path = line.partition("  ")
+        if len(digest) != 64 or not path:
+            report.add(f"{CHECKSUMS}, line {number}", "is not a hash and a path")
+        told[path] = digest
+    for name, index in indices.items():
+        stated = told.get(f"shards/{name}.tar")
+        if stated != index.tar_sha256:
+            what = "lacks" if stated is None else "has another hash of"
+            report.add(CHECKSUMS, f"{what} shards/{name}.tar: run the build again, which writes it anew")
 
 
 def _recipes(store: Store, report: LintReport) -> dict[int, dict[str, Any]] | None:
@@ -271,7 +187,8 @@ def _recipes(store: Store, report: LintReport) -> dict[int, dict[str, Any]] | No
     for number, line in enumerate(lines, start=1):
         try:
             recipe = json.loads(line)
-            recipes[int(recipe["scene"])] = {"split": recipe["split"], "instances": list(recipe["instances"])}
+            uids = [item["uid"] for item in recipe["instances"]]
+            recipes[int(recipe["scene"])] = {"split": recipe["split"], "uids": uids}
         except (ValueError, KeyError, TypeError):
             report.add(f"recipes.jsonl, line {number}", "is not a recipe")
     return recipes

@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from randscene.errors import DatasetError
-from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_indices
 from randscene.shards.store import Store
 
 MEMBER = "latents.npy"
@@ -46,7 +48,7 @@ def sidecar_header(index: ShardIndex, *, name: str, sha256: str) -> dict[str, ob
 
 def belongs(sidecar: ShardIndex, shard: ShardIndex) -> bool:
     """Whether latents were made of this very shard."""
-    return sidecar.header.get("latents_of") == shard.tar_sha256 and sidecar.keys == shard.keys
+    return sidecar.header.get("latents_of") == shard.tar_sha256 and np.array_equal(sidecar.key_column, shard.key_column)
 
 
 def latent_sets(store: Store) -> list[LatentSet]:
@@ -62,15 +64,8 @@ def latent_sets(store: Store) -> list[LatentSet]:
         if not re.fullmatch(rf"[0-9a-f]{{{_DIGITS}}}", folder):
             continue
         sizes = store.sizes(f"{FOLDER}/{folder}")
-        indices = {}
-        for file in sorted(sizes):
-            if not file.endswith(INDEX_ENDING):
-                continue
-            name = file.removesuffix(INDEX_ENDING)
-            where = f"{store.url}/{FOLDER}/{folder}/{name}"
-            index = parse_index(store.read(f"{FOLDER}/{folder}/{file}"), where=f"{where}{INDEX_ENDING}")
-            check_size(index, sizes.get(f"{name}.tar", 0), where=f"{where}.tar")
-            indices[name] = index
+        names = sorted(file.removesuffix(INDEX_ENDING) for file in sizes if file.endswith(INDEX_ENDING))
+        indices = dict(zip(names, read_indices(store, f"{FOLDER}/{folder}", names, sizes)))
         if indices:
             encoder = next(iter(indices.values())).header["encoder"]
             found.append(LatentSet(name=str(encoder["name"]), sha256=str(encoder["sha256"]), shards=indices))

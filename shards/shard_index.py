@@ -1,9 +1,10 @@
 """ShardIndex: where each member of each sample lies in a tar. Its file is the mark that the shard is committed."""
 
+import dataclasses
 import json
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,17 @@ import numpy as np
 from randscene import canonical_json
 from randscene.errors import DatasetError
 from randscene.files import sha256_of
-
-log = logging.getLogger(__name__)
+from randscene.shards.store import Store
 
 INDEX_SCHEMA = 1
 INDEX_ENDING = ".index.json"
 KEY = re.compile(r"[0-9A-Za-z_-]+")
 """A sample's key. WebDataset ends the key at the first dot of a name and would take a slash for a folder."""
+_KEYS = re.compile(rf"(?:{KEY.pattern},)*")
+READERS = 16
+"""Indexes of a remote dataset that are fetched at a time."""
+RATIO_DIGITS = 4
+"""Decimals to which `min_visible_ratio` is rounded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,46 +38,65 @@ class SampleEntry:
     n_instances: int
     min_visible_pixels: int
     """Visible pixels of the instance that shows least."""
+    min_visible_ratio: float | None
+    """Smallest visible share of any instance: visible over unoccluded pixels; None where the shard does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardIndex:
-    """Content of a shard's `.index.json`, column by column. S samples with the same M members each."""
+    """Content of a shard's `.index.json`, column by column. S samples with the same M members each.
+
+    Kept as arrays, since a dataset holds one for each of its shards: 64 bytes a sample instead of some 200.
+    """
 
     header: dict[str, Any]
     """What the shard is: `split`, `block`, `scenes`, `attempts`, `fingerprint`."""
     members: tuple[str, ...]
     """Names of the members, in the order in which they lie in the tar."""
-    keys: tuple[str, ...]
-    """Keys of the samples, in the order in which they lie in the tar."""
+    key_column: np.ndarray
+    """(S,) bytes, ASCII: keys of the samples, in the order in which they lie in the tar."""
     offsets: np.ndarray
-    """(S, M) int64: first byte of each member in the tar."""
+    """(S, M) uint32, int64 where the tar has 4 GiB or more: first byte of each member in the tar."""
     sizes: np.ndarray
-    """(S, M) int64: bytes of each member."""
+    """(S, M), dtype of `offsets`: bytes of each member."""
     n_instances: np.ndarray
     """(S,) int32."""
     min_visible_pixels: np.ndarray
     """(S,) int32: visible pixels of the instance that shows least."""
+    min_visible_ratio: np.ndarray | None
+    """(S,) float64 in [0, 1]: smallest share of any instance's own pixels that is visible (visible over unoccluded),
+    rounded to `RATIO_DIGITS` decimals. None in shards whose samples do not say, and in those written before it was."""
     tar_bytes: int
     tar_sha256: str
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.key_column)
 
     @property
     def n_samples(self) -> int:
         """Number of samples S."""
-        return len(self.keys)
+        return len(self.key_column)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the samples, in the order in which they lie in the tar; made anew at each call."""
+        return tuple(self.key_column.astype(str).tolist())
+
+    def key(self, row: int) -> str:
+        """Key of one sample."""
+        return bytes(self.key_column[row]).decode()
 
     @cached_property
     def samples(self) -> Sequence[SampleEntry]:
         """The same, sample by sample."""
+        ratios = [None] * len(self) if self.min_visible_ratio is None else self.min_visible_ratio.tolist()
         rows = zip(
             self.keys,
             self.offsets.tolist(),
             self.sizes.tolist(),
             self.n_instances.tolist(),
             self.min_visible_pixels.tolist(),
+            ratios,
         )
         return tuple(
             SampleEntry(
@@ -80,8 +104,9 @@ class ShardIndex:
                 members=dict(zip(self.members, zip(offsets, sizes))),
                 n_instances=count,
                 min_visible_pixels=least,
+                min_visible_ratio=ratio,
             )
-            for key, offsets, sizes, count, least in rows
+            for key, offsets, sizes, count, least, ratio in rows
         )
 
     def to_json(self) -> str:
@@ -98,6 +123,8 @@ class ShardIndex:
             "n_instances": self.n_instances,
             "min_visible_pixels": self.min_visible_pixels,
         }
+        if self.min_visible_ratio is not None:
+            content["min_visible_ratio"] = self.min_visible_ratio
         return canonical_json.dumps(content) + "\n"
 
 
@@ -137,6 +164,44 @@ def load_index(path: str | Path, *, verify: bool = False) -> ShardIndex:
     return index
 
 
+def read_indices(store: Store, folder: str, names: Sequence[str], sizes: Mapping[str, int]) -> list[ShardIndex]:
+    """The indexes of committed shards.
+
+    Parameters
+    ----------
+    store : Store
+    folder : str
+        Where they lie, e.g. `shards`.
+    names : sequence of str
+        Names of the shards, without ending.
+    sizes : mapping of str to int
+        Name to bytes, of all files of the folder.
+
+    Raises
+    ------
+    DatasetError
+        If a tar is missing or not whole, or an index is corrupt or gone.
+    """
+    for name in names:
+        if f"{name}.tar" not in sizes:
+            raise DatasetError(f"{store.url}: {folder}/{name}.tar is missing though its index is there; copy it again")
+
+    def read(name: str) -> ShardIndex:
+        where = f"{store.url}/{folder}/{name}"
+        try:
+            data = store.read(f"{folder}/{name}{INDEX_ENDING}")
+        except FileNotFoundError as error:
+            raise DatasetError(f"{where}{INDEX_ENDING} has gone meanwhile; is the dataset being built?") from error
+        index = parse_index(data, where=f"{where}{INDEX_ENDING}")
+        check_size(index, sizes[f"{name}.tar"], where=f"{where}.tar")
+        return index
+
+    if store.local is not None:
+        return [read(name) for name in names]
+    with ThreadPoolExecutor(READERS) as pool:  # each answer of an object store takes its time
+        return list(pool.map(read, names))
+
+
 def check_size(index: ShardIndex, size: int, *, where: str) -> None:
     """Raise a DatasetError unless the tar called `where` has the `size` in bytes that its index states."""
     if size != index.tar_bytes:
@@ -154,27 +219,72 @@ def parse_index(data: bytes, *, where: str) -> ShardIndex:
         If they are not an index of this schema, or its columns do not fit together.
     """
     try:
-        content = json.loads(data)
+        tables: dict[str, np.ndarray] = {}
+        for name in ("offsets", "sizes"):
+            data = _take_table(data, name, tables)
+        content = json.loads(data) | tables
         if content["schema"] != INDEX_SCHEMA:
             raise DatasetError(
                 f"{where}: index schema {content['schema']} is not {INDEX_SCHEMA}: use the release that wrote it"
             )
-        shape = (len(content["keys"]), len(content["members"]))
+        keys = content["keys"]
+        if not _KEYS.fullmatch(",".join([*keys, ""])):
+            raise ValueError("a key is malformed")
+        shape = (len(keys), len(content["members"]))
         index = ShardIndex(
             header=dict(content["header"]),
             members=tuple(content["members"]),
-            keys=tuple(content["keys"]),
+            key_column=key_column(keys),
             offsets=_column(content["offsets"], shape, np.int64),
             sizes=_column(content["sizes"], shape, np.int64),
             n_instances=_column(content["n_instances"], shape[:1], np.int32),
             min_visible_pixels=_column(content["min_visible_pixels"], shape[:1], np.int32),
+            min_visible_ratio=(
+                _column(content["min_visible_ratio"], shape[:1], np.float64) if "min_visible_ratio" in content else None
+            ),
             tar_bytes=int(content["tar"]["bytes"]),
             tar_sha256=str(content["tar"]["sha256"]),
         )
-        _check_places(index, int(content["n_samples"]))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if int(content["n_samples"]) != len(set(keys)) or len(set(keys)) != len(keys):
+            raise ValueError("keys are missing or double")
+        _check_places(index)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{where}: not a readable shard index ({error}); build the shard again") from error
-    return index
+    kind = place_dtype(index.tar_bytes)
+    return dataclasses.replace(index, offsets=index.offsets.astype(kind), sizes=index.sizes.astype(kind))
+
+
+def key_column(keys: Sequence[str]) -> np.ndarray:
+    """(S,) bytes: keys as an index holds them."""
+    return np.array(keys, "S") if keys else np.empty(0, "S1")
+
+
+def place_dtype(tar_bytes: int) -> type:
+    """The smallest dtype that holds every offset and size of a tar."""
+    return np.uint32 if tar_bytes < 2**32 else np.int64
+
+
+def _take_table(data: bytes, name: str, tables: dict[str, np.ndarray]) -> bytes:
+    """Read the rows of numbers called `name` into `tables` and return the JSON without them.
+
+    A shard has some 10,000 numbers in each of its two tables, and the JSON parser makes a Python object of every one.
+    Anything that is not in the canonical form is left to it.
+    """
+    mark = b'"%s":[[' % name.encode()
+    start = data.find(mark)
+    end = data.find(b"]]", start)
+    if start < 0 or end < 0:
+        return data
+    text = data[start + len(mark) : end]
+    rows = text.count(b"],[") + 1
+    flat = text.replace(b"],[", b",")
+    if not flat[-1:].isdigit() or flat.translate(None, b"0123456789,") or b",," in b"," + flat:
+        return data
+    values = np.fromstring(flat, np.int64, sep=",")
+    if values.size != flat.count(b",") + 1 or values.size % rows:
+        return data
+    tables[name] = values.reshape(rows, -1)
+    return data[:start] + b'"%s":null' % name.encode() + data[end + 2 :]
 
 
 def _column(values: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -184,13 +294,12 @@ def _column(values: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array.astype(dtype, copy=False)
 
 
-def _check_places(index: ShardIndex, n_samples: int) -> None:
-    if n_samples != len(index.keys) or len(set(index.keys)) != len(index.keys):
-        raise ValueError("keys are missing or double")
-    if not all(isinstance(key, str) and KEY.fullmatch(key) for key in index.keys):
-        raise ValueError("a key is malformed")
+def _check_places(index: ShardIndex) -> None:
     starts, ends = index.offsets.ravel(), (index.offsets + index.sizes).ravel()
     if (index.sizes < 0).any() or (starts < 512).any() or (starts[1:] < ends[:-1]).any():
         raise ValueError("members overlap")
-    if len(ends) and ends[-1] > index.tar_bytes:
+    if len(ends) and (ends[-1] > index.tar_bytes or (ends < starts).any()):
         raise ValueError("a member ends behind the tar")
+    ratio = index.min_visible_ratio
+    if ratio is not None and not ((ratio >= 0) & (ratio <= 1)).all():
+        raise ValueError("min_visible_ratio is not between 0 and 1")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -11,7 +11,15 @@ import numpy as np
 
 from randscene.errors import DatasetError
 from randscene.files import atomic_writer, explain_os_errors, write_atomic
-from randscene.shards.shard_index import KEY, SampleEntry, ShardIndex, index_path
+from randscene.shards.shard_index import (
+    KEY,
+    RATIO_DIGITS,
+    SampleEntry,
+    ShardIndex,
+    index_path,
+    key_column,
+    place_dtype,
+)
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -48,7 +56,7 @@ class _TarStream:
         return self._hash.hexdigest()
 
 
-def write_tar(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
+def write_tar(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> tuple[int, str]:
     """Write samples as a WebDataset tar (USTAR): files `{key}.{member}`, members sorted by name, fixed headers.
 
     The file appears under its name only once it is whole.
@@ -59,6 +67,11 @@ def write_tar(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]
     samples : iterable of (key, members)
         Keys may hold letters, digits, `_` and `-`; members map a name such as `rgb.webp` to its bytes.
 
+    Returns
+    -------
+    (int, str)
+        Bytes and SHA-256 of the tar.
+
     Raises
     ------
     ValueError
@@ -66,7 +79,8 @@ def write_tar(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]
     RandsceneError
         If the disk is full or not writable.
     """
-    _write(path, samples)
+    _, size, sha256 = _write(path, samples)
+    return size, sha256
 
 
 def write_shard(
@@ -99,16 +113,18 @@ def write_shard(
     for entry in entries:
         if tuple(entry.members) != names:
             raise ValueError(f"{path}: {entry.key} has members {tuple(entry.members)}, the first sample has {names}")
-    places = np.array([list(entry.members.values()) for entry in entries], np.int64)
+    places = np.array([list(entry.members.values()) for entry in entries], place_dtype(size))
     places = places.reshape(len(entries), len(names), 2)
+    ratios = [entry.min_visible_ratio for entry in entries if entry.min_visible_ratio is not None]
     index = ShardIndex(
         header=dict(header),
         members=names,
-        keys=tuple(entry.key for entry in entries),
+        key_column=key_column([entry.key for entry in entries]),
         offsets=places[..., 0],
         sizes=places[..., 1],
         n_instances=np.array([entry.n_instances for entry in entries], np.int32),
         min_visible_pixels=np.array([entry.min_visible_pixels for entry in entries], np.int32),
+        min_visible_ratio=np.array(ratios, np.float64) if len(ratios) == len(entries) else None,
         tar_bytes=size,
         tar_sha256=sha256,
     )
@@ -125,7 +141,7 @@ def _write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]])
                 raise ValueError(f"{path}: {key!r} is not a sample key")
             if key in entries:
                 raise ValueError(f"{path}: key {key} comes twice")
-            count, least = _facts(members)
+            count, least, ratio = _facts(members)
             entries[key] = SampleEntry(
                 key=key,
                 members={
@@ -133,15 +149,31 @@ def _write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]])
                 },
                 n_instances=count,
                 min_visible_pixels=least,
+                min_visible_ratio=ratio,
             )
         sha256 = stream.close()
         return list(entries.values()), stream.position, sha256
 
 
-def _facts(members: Mapping[str, bytes]) -> tuple[int, int]:
-    """Number of instances and the least visible pixels of any, which readers filter by."""
+def _facts(members: Mapping[str, bytes]) -> tuple[int, int, float | None]:
+    """Number of instances, the least visible pixels and the least visible ratio of any, which readers filter by."""
     instances = json.loads(members["json"])["instances"] if "json" in members else []
-    return len(instances), min((item["visible_pixels"] for item in instances), default=0)
+    return len(instances), min((item["visible_pixels"] for item in instances), default=0), visible_ratio(instances)
+
+
+def visible_ratio(instances: Sequence[Mapping[str, Any]]) -> float | None:
+    """Smallest visible share of any instance of a sample's json, rounded to `RATIO_DIGITS` decimals.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None where an instance does not say how many pixels it would show alone, or there is no instance.
+    """
+    told = [item.get("unoccluded_pixels") for item in instances]
+    if not told or None in told:
+        return None
+    shares = [item["visible_pixels"] / alone if alone else 0.0 for item, alone in zip(instances, told)]
+    return round(min(1.0, *shares), RATIO_DIGITS)
 
 
 def read_tar(path: str | Path) -> Iterator[tuple[str, dict[str, bytes]]]:

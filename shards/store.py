@@ -1,21 +1,37 @@
-"""Where a dataset's files lie: a local folder by plain system calls, or any other URL through fsspec."""
+"""Where a dataset's files lie: a local folder by plain system calls, or any other URL through fsspec.
 
+Writing is atomic in both: a file is whole or not there. A local file is renamed to its place; an object store shows an
+object only once all of it has arrived; other remote file systems rename as well.
+"""
+
+import contextlib
 import importlib
 import os
+import shutil
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from randscene.errors import DatasetError
+from randscene.errors import DatasetError, RandsceneError
+from randscene.files import atomic_writer, explain_os_errors, fsync_folder, write_atomic
 
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "r2", "memory"})
+"""Schemes whose objects appear at once when their upload is complete; elsewhere a file can be seen half written."""
 OPEN_FILES = 128
 """Tars that a process keeps open at most; well under the usual limit of 1,024 open files."""
 
 
 class Store(Protocol):
-    """Read access to the files of one dataset folder, by names relative to it. Instances survive fork and pickling."""
+    """The files of one dataset folder, by names relative to it. Instances survive fork and pickling.
+
+    Reading raises FileNotFoundError for what is not there and DatasetError for what cannot be had; writing raises
+    RandsceneError.
+    """
 
     url: str
+    local: Path | None
+    """The folder itself, where it is a local one."""
 
     def read(self, name: str) -> bytes:
         """The whole file; FileNotFoundError when it is not there."""
@@ -31,6 +47,21 @@ class Store(Protocol):
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder; empty when there is no such folder."""
+
+    def write(self, name: str, data: bytes | str) -> None:
+        """Make `name` a file of these bytes (text as UTF-8), whole or not at all; replaces what was there."""
+
+    def create(self, name: str, data: bytes | str) -> bool:
+        """As `write`, but only where there is no such file; False when there is one, of two callers at least to one."""
+
+    def put(self, name: str, path: Path) -> None:
+        """Make `name` a file of the same bytes as the local file `path`, whole or not at all."""
+
+    def get(self, name: str, path: Path) -> None:
+        """Copy `name` to the local file `path`."""
+
+    def remove(self, name: str) -> None:
+        """Delete a file; fine when there is none."""
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
@@ -68,7 +99,7 @@ def _file(path: str, identity: tuple[int, int, int]) -> _File:
 class _LocalStore:
     def __init__(self, root: str) -> None:
         self.url = root
-        self._root = Path(root).absolute()
+        self._root = self.local = Path(root).absolute()
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
@@ -97,7 +128,37 @@ class _LocalStore:
             return []
 
 
+    def write(self, name: str, data: bytes | str) -> None:
+        write_atomic(self._root / name, data)
+
+    def create(self, name: str, data: bytes | str) -> bool:
+        path = self._root / name
+        with explain_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(path, "xb") as handle:
+                    handle.write(data.encode() if isinstance(data, str) else data)
+            except FileExistsError:
+                return False
+        return True
+
+    def put(self, name: str, path: Path) -> None:
+        with open(path, "rb") as source, atomic_writer(self._root / name) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    def get(self, name: str, path: Path) -> None:
+        shutil.copyfile(self._root / name, path)
+
+    def remove(self, name: str) -> None:
+        path = self._root / name
+        with explain_os_errors(path), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            fsync_folder(path.parent)
+
+
 class _RemoteStore:
+    local: Path | None = None
+
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._filesystem()
@@ -116,15 +177,18 @@ class _RemoteStore:
 
     def read(self, name: str) -> bytes:
         filesystem, root = self._filesystem()
-        return bytes(filesystem.cat_file(f"{root}/{name}"))
+        with self._reading(name):
+            return bytes(filesystem.cat_file(f"{root}/{name}"))
 
     def open(self, name: str) -> BinaryIO:
         filesystem, root = self._filesystem()
-        return cast(BinaryIO, filesystem.open(f"{root}/{name}", "rb"))
+        with self._reading(name):
+            return cast(BinaryIO, filesystem.open(f"{root}/{name}", "rb"))
 
     def read_range(self, name: str, start: int, size: int) -> bytes:
         filesystem, root = self._filesystem()
-        return bytes(filesystem.cat_file(f"{root}/{name}", start=start, end=start + size))
+        with self._reading(name):
+            return bytes(filesystem.cat_file(f"{root}/{name}", start=start, end=start + size))
 
     def sizes(self, folder: str) -> dict[str, int]:
         entries = self._entries(folder)
@@ -134,9 +198,89 @@ class _RemoteStore:
         entries = self._entries(folder)
         return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"]
 
+    def write(self, name: str, data: bytes | str) -> None:
+        filesystem, root = self._filesystem()
+        content = data.encode() if isinstance(data, str) else data
+        with self._writing(name), self._arriving(f"{root}/{name}") as target:
+            filesystem.pipe_file(target, content)
+
+    def create(self, name: str, data: bytes | str) -> bool:
+        filesystem, root = self._filesystem()
+        content = data.encode() if isinstance(data, str) else data
+        with self._writing(name):
+            self._make_parent(f"{root}/{name}")
+            try:
+                filesystem.pipe_file(f"{root}/{name}", content, mode="create")
+            except FileExistsError:
+                return False
+            except NotImplementedError:  # a store that cannot: as good as can be
+                if filesystem.exists(f"{root}/{name}"):
+                    return False
+                filesystem.pipe_file(f"{root}/{name}", content)
+        return True
+
+    def put(self, name: str, path: Path) -> None:
+        filesystem, root = self._filesystem()
+        with self._writing(name), self._arriving(f"{root}/{name}") as target:
+            filesystem.put_file(str(path), target)
+
+    def get(self, name: str, path: Path) -> None:
+        filesystem, root = self._filesystem()
+        with self._reading(name):
+            filesystem.get_file(f"{root}/{name}", str(path))
+
+    def remove(self, name: str) -> None:
+        filesystem, root = self._filesystem()
+        with self._writing(name), contextlib.suppress(FileNotFoundError):
+            filesystem.rm_file(f"{root}/{name}")
+
     def _entries(self, folder: str) -> list[dict[str, Any]]:
         filesystem, root = self._filesystem()
+        # Others write here too: what fsspec remembers of a listing may be old.
+        filesystem.invalidate_cache()
         try:
-            return list(filesystem.ls(f"{root}/{folder}", detail=True))
+            with self._reading(folder):
+                return list(filesystem.ls(f"{root}/{folder}".rstrip("/"), detail=True))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    @contextlib.contextmanager
+    def _arriving(self, target: str) -> Iterator[str]:
+        """Where to write what shall be at `target` once it is whole."""
+        filesystem, _ = self._filesystem()
+        self._make_parent(target)
+        if self.url.partition("://")[0] in OBJECT_STORES:
+            yield target
+            return
+        folder, _, name = target.rpartition("/")
+        temporary = f"{folder}/.{name}.{os.getpid()}.tmp"
+        yield temporary
+        filesystem.mv(temporary, target)
+
+    def _make_parent(self, target: str) -> None:
+        if self.url.partition("://")[0] not in OBJECT_STORES:
+            self._filesystem()[0].makedirs(target.rpartition("/")[0], exist_ok=True)
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, DatasetError):
+            raise
+        except Exception as error:  # each store's client raises errors of its own
+            raise DatasetError(f"{self.url}/{name} cannot be read: {_line(error)}") from error
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each store's client raises errors of its own
+            raise RandsceneError(
+                f"cannot write {self.url}/{name}: {_line(error)}; see that the store is there and may be written to, "
+                "then run the same command again"
+            ) from error
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

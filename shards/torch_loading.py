@@ -67,11 +67,7 @@ def torch_loader(
     import torch
     from torch.utils.data import DataLoader
 
-    if batch_size < 1 or step < 0 or num_workers < 0 or not 0 <= rank < world_size:
-        raise DatasetError(
-            f"batch_size {batch_size}, step {step}, rank {rank} of {world_size}, {num_workers} workers: "
-            "batch_size must be at least 1, step and workers at least 0, and rank below world_size"
-        )
+    check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size, num_workers=num_workers)
     return DataLoader(
         cast(Any, _Batches(mixture, batch_size=batch_size, rank=rank, world_size=world_size, collate=collate)),
         sampler=_Steps(step, steps),
@@ -82,6 +78,15 @@ def torch_loader(
         # DataLoader draws a seed for its workers; without a generator of its own it would take it from the global one.
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def check_place(*, batch_size: int, step: int, rank: int, world_size: int, num_workers: int = 0) -> None:
+    """Raise a DatasetError unless these numbers name a reader's place in a job."""
+    if batch_size < 1 or step < 0 or num_workers < 0 or not 0 <= rank < world_size:
+        raise DatasetError(
+            f"batch_size {batch_size}, step {step}, rank {rank} of {world_size}, {num_workers} workers: "
+            "batch_size must be at least 1, step and workers at least 0, and rank below world_size"
+        )
 
 
 def positions_of(step: int, *, batch_size: int, rank: int, world_size: int) -> range:

@@ -11,7 +11,7 @@ from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.scene_maker import SceneMaker
 from randscene.manifests import LicencePolicy, attribution_markdown, load_spec, usable, with_overrides
 from randscene.manifests.candidate_record import under_policy
-from randscene.shards.dataset_lint import LintReport, _sample
+from randscene.shards.shard_lint import LintReport, check_sample
 
 FAST = [
     "cameras.views=4",
@@ -63,9 +63,9 @@ def test_lint_finds_an_instance_without_its_licence_or_credit(lost):
     sample = make_sample(0, 0)
     info = {"fingerprint": sample.meta["fingerprint"]}
     whole, damaged = LintReport(), LintReport()
-    _sample(sample, "here", sample.meta["split"], info, None, set(), whole)
+    check_sample(sample, "here", sample.meta["split"], info, None, set(), whole)
     meta = copy.deepcopy(sample.meta)
     del meta["instances"][0][lost]
-    _sample(dataclasses.replace(sample, meta=meta), "here", meta["split"], info, None, set(), damaged)
+    check_sample(dataclasses.replace(sample, meta=meta), "here", meta["split"], info, None, set(), damaged)
     assert whole.ok
     assert [problem.message for problem in damaged.problems] == [f"instance 1 does not state its {lost}"]

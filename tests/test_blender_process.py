@@ -19,7 +19,7 @@ from randscene.errors import RenderError
 from randscene.generator import blender_process
 from randscene.generator.blender_process import BlenderProcess
 from randscene.generator.recipe import Background, Camera, Instance, LayoutFacts, SceneRecipe
-from randscene.generator.scratch_folder import ScratchFolder
+from randscene.scratch_folder import ScratchFolder
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 RECIPE = SceneRecipe(
@@ -247,7 +247,7 @@ def test_what_a_worker_has_started_goes_with_it_and_its_files_too(tmp_path: Path
 
 def test_what_a_killed_supervisor_left_is_removed_by_the_next_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from randscene.generator.scratch_folder import ScratchFolder\n"
+        "import os, sys; from randscene.scratch_folder import ScratchFolder\n"
         "folder = ScratchFolder('kind-', sys.argv[1]); (folder.path / 'picture').write_bytes(b'x')\n"
         "print(folder.path, flush=True); os.kill(os.getpid(), 9)"
     )

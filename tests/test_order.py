@@ -170,20 +170,26 @@ def _keys(batch):
     return [sample.key for sample in batch]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+GLOBAL_BATCH = 24
+"""Samples of a step, over all ranks: 1, 2, 3 and 8 divide it."""
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_sequence_is_the_same_on_any_ranks_and_workers(datasets, ranks, workers):
-    mixture, steps = _mixture(datasets), 3
-    expected = [mixture.sample(position)[1].key for position in range(6 * steps)]
-    read = {}
+    mixture, first, steps = _mixture(datasets), 3, 2
+    begin, end = first * GLOBAL_BATCH, (first + steps) * GLOBAL_BATCH
+    expected = [mixture.sample(position)[1].key for position in range(begin, end)]
+    read, size = {}, GLOBAL_BATCH // ranks
     for rank in range(ranks):
         loader = torch_loader(
-            mixture, batch_size=6 // ranks, rank=rank, world_size=ranks, num_workers=workers, steps=steps
+            mixture, batch_size=size, step=first, rank=rank, world_size=ranks, num_workers=workers, steps=steps
         )
-        for step, batch in enumerate(loader):
-            places = positions_of(step, batch_size=6 // ranks, rank=rank, world_size=ranks)
+        for step, batch in enumerate(loader, start=first):
+            places = positions_of(step, batch_size=size, rank=rank, world_size=ranks)
             read |= dict(zip(places, _keys(batch), strict=True))
-    assert [read[position] for position in range(6 * steps)] == expected
+    assert [read[position] for position in range(begin, end)] == expected
 
 
 def test_resuming_is_one_integer(datasets):

@@ -1,0 +1,349 @@
+"""BuildDriver: hands scenes to the pool, packs blocks whose scenes are there, and books what fails."""
+
+import logging
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from randscene.errors import RandsceneError
+from randscene.generator.block_task import PackedBlock, pack_block
+from randscene.generator.dataset_folder import Block, DatasetFolder, StagedScene
+from randscene.generator.failures import NAME as FAILURES
+from randscene.generator.failures import Failure, reasons
+from randscene.generator.journal import Journal
+from randscene.generator.planning import PlanContext
+from randscene.generator.render_device import actor_options
+from randscene.generator.scene_pool import ScenePool
+from randscene.generator.scene_task import SceneActor, SceneOutcome
+from randscene.manifests import AssetRecord, DatasetSpec
+from randscene.ray_session import dashboard_url, deaths
+
+log = logging.getLogger(__name__)
+
+PROGRESS = "progress.jsonl"
+TRANSIENT_RETRIES = {"timeout": 1}
+OTHER_RETRIES = 5
+"""How often one attempt is tried again, by reason, before the scene is planned anew. Deaths come from outside, and the
+bytes shall not depend on them; a time-out has cost hours and will mostly come again."""
+PACKERS = 4
+"""Blocks that are packed at the same time."""
+TICK_S = 1.0
+RESIZE_S = 5.0
+"""How often to look for machines that came or went."""
+JOURNAL_S = 30.0
+"""How often a line is added to the progress journal."""
+FREE_BYTES = 16 * 2**20
+"""Room that must be left on a local disk beyond what the scenes at hand will take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A snapshot for progress displays; a line of `progress.jsonl`."""
+
+    scenes_done: int
+    """Scenes that are staged or in shards."""
+    scenes_total: int
+    scenes_given_up: int
+    shards_done: int
+    shards_total: int
+    views: int
+    """Views made by this run."""
+    views_per_s: float
+    """Since the first worker of this run was ready."""
+    failures: dict[str, int]
+    """Failed attempts of this run by reason."""
+    bytes: int
+    """Of committed shards."""
+    staged_bytes: int
+    """Of scenes that wait for the others of their block."""
+    free_bytes: int | None
+    """Room on the disk; None for object stores."""
+    seconds_left: float | None
+    """At the pace of this run; None until a scene is done."""
+    workers: int
+    """Actors that run."""
+    dashboard: str
+    """URL of Ray's dashboard, or empty."""
+
+
+@dataclass
+class BlockState:
+    """What is known of a block: first its scenes, in the end its shard."""
+
+    block: Block
+    staged: dict[int, StagedScene] = field(default_factory=dict)
+    given_up: dict[int, str] = field(default_factory=dict)
+    committed: bool = False
+    scenes: int = 0
+    samples: int = 0
+    bytes: int = 0
+    sha256: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the block can be packed."""
+        return len(self.staged) + len(self.given_up) == len(self.block.scenes)
+
+    @property
+    def staged_bytes(self) -> int:
+        return sum(scene.bytes for scene in self.staged.values())
+
+    def commit(self, scenes: int, samples: int, size: int, sha256: str) -> None:
+        """Note that the shard is there."""
+        self.committed, self.staged = True, {}
+        self.scenes, self.samples, self.bytes, self.sha256 = scenes, samples, size, sha256
+
+
+class BuildDriver:
+    """One run over the blocks of a dataset.
+
+    Parameters
+    ----------
+    folder : DatasetFolder
+        Claimed by this process.
+    spec : DatasetSpec
+    context : PlanContext
+    identity : str
+        Fingerprint of the dataset.
+    states : sequence of BlockState
+        All blocks, as they were found.
+    max_staged_bytes : int
+        Bytes of staged scenes above which no new block is begun.
+    check_lock : callable
+        Raises when another build has taken the folder.
+    progress : callable, optional
+        Called with a `Progress`.
+    """
+
+    def __init__(
+        self,
+        folder: DatasetFolder,
+        spec: DatasetSpec,
+        context: PlanContext,
+        identity: str,
+        states: Sequence[BlockState],
+        max_staged_bytes: int,
+        check_lock: Callable[[], None],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.identity = identity
+        self.states = states
+        self.unfinished = [state for state in states if not state.committed]
+        self.failures: list[Failure] = []
+        self.scenes_made = 0
+        self.views_made = 0
+        self._folder = folder
+        self._spec = spec
+        self._context = context
+        self._max_staged_bytes = max_staged_bytes
+        self._check_lock = check_lock
+        self._progress = progress
+        self._owner = {scene: state for state in self.unfinished for scene in state.block.scenes}
+        self._todo: deque[tuple[int, int]] = deque()
+        self._packing: dict[Any, BlockState] = {}
+        self._tries: dict[tuple[int, int], int] = {}
+        self._failure_journal = Journal(folder.store, FAILURES)
+        self._progress_journal = Journal(folder.store, PROGRESS)
+        self._journal_at = time.monotonic()
+        self._pool: ScenePool | None = None
+        self._working_since: float | None = None
+        self._report()
+
+    def run(self, ray: Any, records: Sequence[AssetRecord], workers: int | None) -> None:
+        """Make the missing scenes and pack each block once its scenes are there.
+
+        Raises
+        ------
+        RandsceneError
+            If the disk or store is full, the lock was lost, or a worker met a fault of the program.
+        """
+        try:
+            self._run(ray, records, workers)
+        finally:
+            self._progress_journal.add(asdict(self._snapshot()))
+            self._progress_journal.flush()
+            self._failure_journal.flush()
+
+    def _run(self, ray: Any, records: Sequence[AssetRecord], workers: int | None) -> None:
+        url = self._folder.store.url
+        options, _ = actor_options(self._spec.render, ray.cluster_resources())
+        remote_actor = ray.remote(**options)(SceneActor)
+        remote_pack = ray.remote(num_cpus=0, max_retries=3)(pack_block)
+        shared = [ray.put(self._spec), ray.put(list(records))]
+        pool = self._pool = ScenePool(
+            ray, lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures)
+        )
+        self._todo = deque(
+            (scene, 0)
+            for state in self.unfinished
+            for scene in state.block.scenes
+            if scene not in state.staged and scene not in state.given_up
+        )
+        waiting = list(self.unfinished)
+        resized = ticked = float("-inf")
+        room = 0
+        while self._todo or pool.at_work or self._packing or waiting:
+            now = time.monotonic()
+            if now - resized >= RESIZE_S:
+                resized = now
+                self._check_lock()
+                room = self._room(ray, workers)
+            pool.grow(min(len(self._todo) + pool.at_work, room))
+            for state in [state for state in waiting if state.ready][: PACKERS - len(self._packing)]:
+                waiting.remove(state)
+                args = (url, state.block, state.staged, state.given_up, self._spec.seed, self.identity)
+                self._packing[remote_pack.remote(*args)] = state
+            while pool.has_idle and (following := self._next_scene()) is not None:
+                pool.assign(*following)
+            if self._todo and not (pool.at_work or self._packing) and pool.has_idle:
+                raise RandsceneError(
+                    f"{url}: the disk is nearly full; free some space, then run the same command again"
+                )
+            for ref in ray.wait([*pool.refs, *self._packing], num_returns=1, timeout=TICK_S)[0]:
+                if ref in self._packing:
+                    state = self._packing.pop(ref)
+                    if not self._settle_block(state, self._packed(ray, ref)):
+                        waiting.insert(0, state)
+                elif (outcome := pool.take(ref)) is not None:
+                    self._settle_scene(outcome)
+                elif self._working_since is None and pool.ready:
+                    self._working_since = time.monotonic()
+            if time.monotonic() - ticked >= TICK_S / 4:
+                ticked = time.monotonic()
+                self._report()
+        self._report()
+
+    def _room(self, ray: Any, workers: int | None) -> int:
+        """How many actors to have."""
+        options, room = actor_options(self._spec.render, ray.cluster_resources())
+        # More would wait for a card until the others are done.
+        return min(workers, room) if workers and "num_gpus" in options else workers or room
+
+    def _next_scene(self) -> tuple[int, int] | None:
+        """The next scene to make and its attempt; None where there is none, or no room for what it would leave."""
+        if not self._todo or not self._disk_has_room():
+            return None
+        if sum(state.staged_bytes for state in self.unfinished if not state.committed) <= self._max_staged_bytes:
+            return self._todo.popleft()
+        # Too much waits: finish what is begun.
+        assert self._pool is not None
+        begun = {id(self._owner[scene]) for scene in self._pool.scenes}
+        for place, (scene, attempt) in enumerate(self._todo):
+            state = self._owner[scene]
+            if state.staged or id(state) in begun or not begun:
+                del self._todo[place]
+                return scene, attempt
+        return None
+
+    def _disk_has_room(self) -> bool:
+        local = self._folder.store.local
+        if local is None:
+            return True
+        assert self._pool is not None
+        staged = [scene.bytes for state in self.unfinished for scene in state.staged.values()]
+        largest = max(staged, default=0)
+        # Each scene at work, this one, and one shard beside its staged scenes.
+        needed = largest * (self._pool.at_work + 1 + self._spec.shards.scenes_per_shard)
+        return shutil.disk_usage(local).free > FREE_BYTES + needed
+
+    def _packed(self, ray: Any, ref: Any) -> PackedBlock | None:
+        """The answer of a packer; None when it died, however often Ray tried."""
+        try:
+            packed: PackedBlock = ray.get(ref)
+        except deaths(ray) as error:
+            log.warning("a packer died: %s", error)
+            return None
+        return packed
+
+    def _settle_block(self, state: BlockState, packed: PackedBlock | None) -> bool:
+        """Book what became of a block; False when it must be packed again."""
+        name = self._folder.shard_name(state.block)
+        if packed is None:
+            key = (-1, state.block.scenes[0])
+            self._tries[key] = self._tries.get(key, 0) + 1
+            if self._tries[key] > OTHER_RETRIES:
+                raise RandsceneError(f"{name}: each process that packed it died; see that memory does not run out")
+            return False
+        if packed.error:
+            raise RandsceneError(f"{name}: {packed.error}")
+        for scene, message in packed.damaged.items():
+            attempt = state.staged.pop(scene).attempt
+            self._fail(SceneOutcome(scene=scene, attempt=attempt, reason="damaged", stage="pack", message=message), True)
+            self._todo.appendleft((scene, attempt))
+        if packed.damaged:
+            return False
+        state.commit(len(state.staged), packed.samples, packed.bytes, packed.sha256)
+        return True
+
+    def _settle_scene(self, outcome: SceneOutcome) -> None:
+        """Book what became of a scene, and put it back where it shall be tried again."""
+        if outcome.fatal:
+            if outcome.log_tail:
+                log.error("%s", outcome.log_tail)
+            raise RandsceneError(f"scene {outcome.scene}, attempt {outcome.attempt}: {outcome.message}")
+        state = self._owner[outcome.scene]
+        if outcome.staged is not None:
+            state.staged[outcome.scene] = outcome.staged
+            self.scenes_made += 1
+            self.views_made += outcome.staged.samples
+            return
+        key = (outcome.scene, outcome.attempt)
+        self._tries[key] = self._tries.get(key, 0) + 1
+        same_again = outcome.transient and self._tries[key] <= TRANSIENT_RETRIES.get(outcome.reason, OTHER_RETRIES)
+        self._fail(outcome, same_again)
+        if same_again:
+            self._todo.appendleft((outcome.scene, outcome.attempt))
+        elif outcome.attempt + 1 < self._spec.attempts:
+            self._todo.appendleft((outcome.scene, outcome.attempt + 1))
+        else:
+            state.given_up[outcome.scene] = outcome.reason
+
+    def _fail(self, outcome: SceneOutcome, same_again: bool) -> None:
+        failure = Failure(
+            scene=outcome.scene,
+            attempt=outcome.attempt,
+            stage=outcome.stage,
+            reason=outcome.reason,
+            message=outcome.message,
+            transient=same_again,
+            log_tail=outcome.log_tail,
+        )
+        self.failures.append(failure)
+        self._failure_journal.add(asdict(failure))
+
+    def _snapshot(self) -> Progress:
+        done = sum(state.scenes or len(state.staged) for state in self.states)
+        given_up = sum(len(state.given_up) for state in self.states)
+        total = sum(len(state.block.scenes) for state in self.states)
+        local, since = self._folder.store.local, self._working_since
+        seconds = time.monotonic() - since if since is not None else 0.0
+        return Progress(
+            scenes_done=done,
+            scenes_total=total,
+            scenes_given_up=given_up,
+            shards_done=sum(state.committed for state in self.states),
+            shards_total=len(self.states),
+            views=self.views_made,
+            views_per_s=round(self.views_made / seconds, 3) if seconds else 0.0,
+            failures=reasons(self.failures),
+            bytes=sum(state.bytes for state in self.states),
+            staged_bytes=sum(state.staged_bytes for state in self.unfinished if not state.committed),
+            free_bytes=shutil.disk_usage(local).free if local is not None else None,
+            seconds_left=round(seconds / self.scenes_made * (total - done - given_up), 1) if self.scenes_made else None,
+            workers=self._pool.ready if self._pool is not None else 0,
+            dashboard=dashboard_url(),
+        )
+
+    def _report(self) -> None:
+        due = time.monotonic() - self._journal_at >= JOURNAL_S
+        if self._progress is None and not due:
+            return
+        snapshot = self._snapshot()
+        if self._progress is not None:
+            self._progress(snapshot)
+        if due:
+            self._journal_at = time.monotonic()
+            self._progress_journal.add(asdict(snapshot))
