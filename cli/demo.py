@@ -42,7 +42,7 @@ def demo(
         (
             "generate",
             lambda: generate(
-                "demo", assets=lock, out=dataset, scenes=3 if small else None, set_=SMALL if small else None
+                "demo", assets=lock, out=str(dataset), scenes=3 if small else None, set_=SMALL if small else None
             ),
         ),
         ("preview", lambda: preview(dataset)),

@@ -131,7 +131,7 @@ def unpack_block(url: str, block: Block, sha256: str, fingerprint: str) -> dict[
 
 def _find_members(path: Path, tars: contextlib.ExitStack, places: Places) -> None:
     try:
-        tar = tars.enter_context(tarfile.open(path))
+        tar = tars.enter_context(tarfile.open(path))  # noqa: SIM115
         for entry in tar:
             key, _, member = entry.name.partition(".")
             places.setdefault(key, {})[member] = (tar, entry)

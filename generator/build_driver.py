@@ -271,7 +271,9 @@ class BuildDriver:
             raise RandsceneError(f"{name}: {packed.error}")
         for scene, message in packed.damaged.items():
             attempt = state.staged.pop(scene).attempt
-            self._fail(SceneOutcome(scene=scene, attempt=attempt, reason="damaged", stage="pack", message=message), True)
+            self._fail(
+                SceneOutcome(scene=scene, attempt=attempt, reason="damaged", stage="pack", message=message), True
+            )
             self._todo.appendleft((scene, attempt))
         if packed.damaged:
             return False

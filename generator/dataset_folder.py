@@ -215,7 +215,9 @@ class DatasetFolder:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def stage(self, scene: int, samples: Iterable[tuple[str, dict[str, bytes]]], attempt: int, identity: str) -> StagedScene:
+    def stage(
+        self, scene: int, samples: Iterable[tuple[str, dict[str, bytes]]], attempt: int, identity: str
+    ) -> StagedScene:
         """Write a scene's tar and then its done mark, which commits it.
 
         Raises
@@ -227,7 +229,8 @@ class DatasetFolder:
 
         def counted() -> Iterator[tuple[str, dict[str, bytes]]]:
             nonlocal count
-            for count, sample in enumerate(samples, start=1):
+            for sample in samples:
+                count += 1
                 yield sample
 
         self.store.remove(self.done_name(scene))  # of a tar that was damaged

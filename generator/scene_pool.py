@@ -1,4 +1,4 @@
-"""ScenePool: Ray actors that make scenes. They come and go with the machines; no scene waits on one that has no place."""
+"""ScenePool: Ray actors that make scenes. They come and go with the machines; no scene waits on one without a place."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -119,12 +119,12 @@ def open_dataset(
         chosen = choose_latents(store.url, latent_sets(store), latents, indices)
     copies = ShardCache(cache, limit=cache_limit) if cache is not None else None
     dataset = Dataset(store, info, shards, keep, chosen, copies)
-    if cache_limit is not None and dataset.bytes > cache_limit:
+    if cache_limit is not None and dataset.tar_bytes > cache_limit:
         log.warning(
             "%s: its shards take %d bytes and the cache only %d: reading in shuffled order fetches them again and "
             "again; give the cache more room, or read without it",
             store.url,
-            dataset.bytes,
+            dataset.tar_bytes,
             cache_limit,
         )
     return dataset
@@ -170,7 +170,7 @@ class Dataset:
         return tuple(every[number] for number in self._keep.tolist())
 
     @property
-    def bytes(self) -> int:
+    def tar_bytes(self) -> int:
         """Bytes of the shards that hold the samples, and of the latents beside them."""
         return sum(index.tar_bytes for _, index in self._tars())
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from randscene.files import write_atomic
 from randscene.shards.dataset import read_info, shard_files
-from randscene.shards.shard_index import ShardIndex, load_index
+from randscene.shards.shard_index import ShardIndex, read_indices
 from randscene.shards.store import open_store
 
 _MEMBERS = {
@@ -37,22 +36,17 @@ The shards are plain [WebDataset](https://github.com/webdataset/webdataset) tars
 """
 
 
-def write_card(folder: str | Path, info: dict[str, Any] | None = None) -> Path:
+def write_card(folder: str | Path, info: dict[str, Any] | None = None) -> None:
     """Write `README.md`, the dataset card, into a dataset folder.
 
     Everything in it comes from `dataset.json` and the shard indexes, so that the same dataset gets the same bytes.
 
     Parameters
     ----------
-    folder : path
-        Local dataset folder.
+    folder : path or URL
+        Dataset folder.
     info : dict, optional
         Content of `dataset.json`; read from the folder by default.
-
-    Returns
-    -------
-    Path
-        The card.
 
     Raises
     ------
@@ -61,18 +55,15 @@ def write_card(folder: str | Path, info: dict[str, Any] | None = None) -> Path:
     RandsceneError
         If the folder cannot be written.
     """
-    root = Path(folder)
-    store = open_store(root)
+    store = open_store(folder)
     info = read_info(store) if info is None else info
-    names, _, _ = shard_files(store, None)
-    indexes = [load_index(root / "shards" / f"{name}.tar") for name in names]
+    names, _, sizes = shard_files(store, None)
+    indexes = read_indices(store, "shards", names, sizes)
     lines = [*_front_matter(info, indexes), f"# {info['name']}", "", _sentence(info), ""]
     lines += [*_splits(info, indexes), *_settings(info), *_members(indexes), *_objects(indexes)]
     first = next(iter(info["splits"]), "train")
     lines.append(_READ.format(path="path/to/this/folder", split=first))
-    target = root / "README.md"
-    write_atomic(target, "\n".join(lines))
-    return target
+    store.write("README.md", "\n".join(lines))
 
 
 def _front_matter(info: dict[str, Any], indexes: list[ShardIndex]) -> list[str]:
@@ -96,6 +87,8 @@ def _size_category(samples: int) -> str:
 
 def _sentence(info: dict[str, Any]) -> str:
     state = "" if info.get("complete") else " **This build is not finished.**"
+    if isinstance(info.get("description"), str):
+        return f"{info['description']}{state}"
     return (
         "Random, physically plausible scenes of separate objects, rendered from many sides, with per-instance masks "
         f"and view-centric voxels.{state} Fingerprint `{info['fingerprint'][:16]}`."

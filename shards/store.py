@@ -97,6 +97,8 @@ def _file(path: str, identity: tuple[int, int, int]) -> _File:
 
 
 class _LocalStore:
+    local: Path | None
+
     def __init__(self, root: str) -> None:
         self.url = root
         self._root = self.local = Path(root).absolute()
@@ -126,7 +128,6 @@ class _LocalStore:
                 return [entry.name for entry in entries if entry.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return []
-
 
     def write(self, name: str, data: bytes | str) -> None:
         write_atomic(self._root / name, data)

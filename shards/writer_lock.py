@@ -160,7 +160,7 @@ def _boot_id() -> str:
     """What tells one start of this machine, or container, from the next."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     return ""
 
 

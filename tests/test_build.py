@@ -185,10 +185,11 @@ def test_a_finished_build_is_left_alone_and_can_grow(undisturbed, lock_path, tmp
 def test_a_lost_or_damaged_shard_is_built_again(undisturbed, lock_path, tmp_path):
     root = tmp_path / "dataset"
     shutil.copytree(undisturbed, root)
+    # With its hash known, a whole tar needs no scene made again to get its index back.
     (root / "shards" / "train-000000.index.json").unlink()
     truncated = root / "shards" / "train-000001.tar"
     truncated.write_bytes(truncated.read_bytes()[:1000])
-    assert generate(SPEC, lock_path, root, workers=1).scenes_made == 4
+    assert generate(SPEC, lock_path, root, workers=1).scenes_made == 2
     assert promised_bytes(root) == promised_bytes(undisturbed)
 
 

@@ -45,9 +45,7 @@ def test_plain_loaders_taken_together_give_the_mixture_in_order(mixture, ranks, 
     for rank in range(ranks):
         samples = IterableSamples(mixture, batch_size=size, step=first, rank=rank, world_size=ranks, steps=steps)
         shares.append(list(_loader(samples, size, workers)))
-    together = [
-        shares[place % ranks][step][place // ranks] for step in range(steps) for place in range(GLOBAL_BATCH)
-    ]
+    together = [shares[place % ranks][step][place // ranks] for step in range(steps) for place in range(GLOBAL_BATCH)]
     assert together == _expected(mixture, first * GLOBAL_BATCH, (first + steps) * GLOBAL_BATCH)
 
 

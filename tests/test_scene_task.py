@@ -9,7 +9,7 @@ from mesh_fixtures import box_draft
 
 from randscene.generator.dataset_folder import DatasetFolder
 from randscene.generator.scene_maker import SceneFailedError, SceneMaker
-from randscene.generator.scene_task import SceneActor
+from randscene.generator.scene_task import SceneActor, SceneOutcome
 from randscene.manifests import AssetRecord, load_asset_mesh, load_spec, with_overrides
 
 SMALL = [
@@ -27,6 +27,10 @@ def odd(record: AssetRecord, folder: Path) -> AssetRecord:
     return replace(record, locator=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def samples_of(outcome: SceneOutcome) -> int:
+    return outcome.staged.samples if outcome.staged is not None else 0
+
+
 @pytest.mark.blender
 def test_an_asset_that_blender_cannot_import_fails_its_scene_alone(lock, tmp_path):
     records = [odd(record, tmp_path) if i % 3 == 0 else record for i, record in enumerate(lock)]
@@ -39,7 +43,7 @@ def test_an_asset_that_blender_cannot_import_fails_its_scene_alone(lock, tmp_pat
         assert (outcome.reason, outcome.stage) == ("import_failed", "render")
         assert not outcome.fatal and not outcome.transient and "expected a float" in outcome.message
     for outcome in outcomes:
-        assert DatasetFolder(tmp_path / "dataset").scene_path(outcome.scene).exists() == (outcome.reason == "")
+        assert (tmp_path / "dataset" / DatasetFolder.done_name(outcome.scene)).exists() == (outcome.reason == "")
     assert any(outcome.reason == "" for outcome in outcomes[outcomes.index(failed[0]) :])
 
 
@@ -56,7 +60,7 @@ def test_a_scene_over_the_memory_limit_is_planned_anew_and_one_over_its_time_is_
 
 def test_a_scene_that_fails_half_way_leaves_nothing_and_can_be_made_again(lock, tmp_path, monkeypatch):
     spec = with_overrides(load_spec("demo"), [*SMALL, "render.engine=raycast", 'scene_glb=["train"]'])
-    folder, broken = DatasetFolder(tmp_path / "dataset"), SceneFailedError("label_mismatch", "render", "half way")
+    root, broken = tmp_path / "dataset", SceneFailedError("label_mismatch", "render", "half way")
     whole = SceneMaker.make
 
     def half(self, recipe):
@@ -68,14 +72,14 @@ def test_a_scene_that_fails_half_way_leaves_nothing_and_can_be_made_again(lock, 
 
         return replace(made, samples=first_only())
 
-    actor = SceneActor(spec, lock, str(folder.root), "f" * 64)
-    scene = next(number for number in range(30) if actor.make(number, 0).views == 2)
+    actor = SceneActor(spec, lock, str(root), "f" * 64)
+    scene = next(number for number in range(30) if samples_of(actor.make(number, 0)) == 2)
     fresh = SceneActor(spec, lock, str(tmp_path / "other"), "f" * 64)
     monkeypatch.setattr(SceneMaker, "make", half)
     outcome = fresh.make(scene, 0)
-    assert (outcome.reason, outcome.stage, outcome.views) == ("label_mismatch", "render", 0)
+    assert (outcome.reason, outcome.stage, outcome.staged) == ("label_mismatch", "render", None)
     assert not [path for path in (tmp_path / "other").rglob("*") if path.is_file()]
     monkeypatch.undo()
-    assert fresh.make(scene, 0).views == 2
-    for path in (folder.scene_path(scene), folder.scene_glb_path(scene)):
-        assert (tmp_path / "other" / path.relative_to(folder.root)).read_bytes() == path.read_bytes()
+    assert samples_of(fresh.make(scene, 0)) == 2
+    for name in (DatasetFolder.scene_name(scene), DatasetFolder.done_name(scene), DatasetFolder.glb_name(scene)):
+        assert (tmp_path / "other" / name).read_bytes() == (root / name).read_bytes()

@@ -198,7 +198,7 @@ def test_what_arrives_damaged_is_refused_and_not_kept(remote, tmp_path, caplog):
     data[700] ^= 1
     filesystem.pipe_file(f"/cached-data/{NAMES[0]}", bytes(data))
     dataset = open_dataset(remote, cache=tmp_path / "cache")
-    with pytest.raises(DatasetError, match="its index says .* `randscene lint`") as raised:
+    with pytest.raises(DatasetError, match=r"its index says .* `randscene lint`") as raised:
         dataset[0]
     assert "\n" not in str(raised.value) and not _copies(tmp_path / "cache")
     assert dataset[-1].key == dataset.keys[-1]  # the other shard is as good as ever
@@ -277,7 +277,9 @@ def test_latents_beside_the_shards_are_cached_too(whole, tmp_path):
     for name in NAMES:
         index = load_index(folder / name)
         counts = dict(zip(index.keys, index.n_instances.tolist()))
-        latents = {key: np.full((counts[key] + 1, 8, 16, 16, 16), 0.5, np.float16) for key, _ in read_tar(folder / name)}
+        latents = {
+            key: np.full((counts[key] + 1, 8, 16, 16, 16), 0.5, np.float16) for key, _ in read_tar(folder / name)
+        }
         write_shard(
             folder / sidecar_folder(sha) / Path(name).name,
             [(key, {"latents.npy": npy_bytes(array)}) for key, array in latents.items()],

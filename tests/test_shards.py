@@ -550,10 +550,10 @@ def test_the_lint_command_fails_in_one_line(folder, capsys):
 
 
 def test_the_card_is_a_pure_function_of_the_dataset(folder):
-    path = write_card(folder)
-    text = path.read_text()
     write_card(folder)
-    assert path.read_text() == text and path.name == "README.md"
+    text = (folder / "README.md").read_text()
+    write_card(folder)
+    assert (folder / "README.md").read_text() == text
     assert "| train | 4 |" in text and "`voxels.npz`" in text and "Objects a scene" in text
     assert text.startswith("---\n") and text.count("---\n") >= 2
 
