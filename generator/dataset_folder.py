@@ -250,11 +250,13 @@ class DatasetFolder:
         Raises
         ------
         DatasetError
-            If it is not readable.
+            If it is missing or not readable.
         """
         try:
             info = json.loads(self.store.read(INFO))
             info["fingerprint"], info["name"], info["spec"]["splits"], info["complete"]
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DatasetError(f"{self.store.url} is not a dataset: it has no {INFO}; check the path") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{self.store.url}/{INFO}: not a readable dataset description: {error}") from error
         return info

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from randscene.errors import DatasetError
 from randscene.generator.build_driver import PROGRESS
 from randscene.generator.dataset_folder import LOCK, DatasetFolder, blocks
 from randscene.generator.failures import read_failures, reasons
@@ -60,10 +59,7 @@ def build_status(url: str | Path) -> BuildStatus:
         If it is no dataset folder, or an index is corrupt.
     """
     store = open_store(url)
-    try:
-        info = DatasetFolder(store).read_info()
-    except FileNotFoundError as error:
-        raise DatasetError(f"{url} is not a dataset: it has no dataset.json; check the path") from error
+    info = DatasetFolder(store).read_info()
     spec = parse_spec(info["spec"], where=f"{store.url}/dataset.json")
     names, uncommitted, sizes = shard_files(store, None)
     indices = read_indices(store, "shards", names, sizes)
