@@ -24,10 +24,10 @@ from randscene.ray_session import dashboard_url, deaths
 log = logging.getLogger(__name__)
 
 PROGRESS = "progress.jsonl"
-TRANSIENT_RETRIES = {"timeout": 1}
+TRANSIENT_RETRIES = {"timeout": 1, "actor_died": 20}
 OTHER_RETRIES = 5
-"""How often one attempt is tried again, by reason, before the scene is planned anew. Deaths come from outside, and the
-bytes shall not depend on them; a time-out has cost hours and will mostly come again."""
+"""How often one attempt is tried again, by reason, before the scene is planned anew, which changes the bytes. An actor
+dies of what happens to its machine, hardly of its scene; a time-out has cost hours and will mostly come again."""
 PACKERS = 4
 """Blocks that are packed at the same time."""
 TICK_S = 1.0

@@ -1,11 +1,8 @@
 """Ground-truth geometry of a scene as GLB, one node an instance."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-
-from randscene.files import write_atomic
 
 
 def scene_glb(instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
@@ -25,7 +22,3 @@ def scene_glb(instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
         name = f"instance_{number:02d}"
         scene.add_geometry(trimesh.Trimesh(turned, faces, process=False), node_name=name, geom_name=name)
     return bytes(scene.export(file_type="glb"))
-
-
-def write_scene_glb(path: Path, instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    write_atomic(path, scene_glb(instances))

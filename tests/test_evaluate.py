@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from randscene import canonical_json
 from randscene.errors import DatasetError, PredictionError, SpecError
 from randscene.files import write_atomic
-from randscene.generator.scene_glb import write_scene_glb
+from randscene.generator.scene_glb import scene_glb
 from randscene.shards import ViewSample, encode_members, write_shard
 from randscene.train.evaluate import evaluate
 from randscene.train.ground_truth import read_ground_truth
@@ -100,7 +100,7 @@ def dataset_source(tmp_path_factory) -> Path:
         "complete": True,
     }
     write_atomic(root / "dataset.json", canonical_json.dumps(info))
-    write_scene_glb(root / "scenes" / f"{SCENE:06d}.glb", [box(*one) for one in BOXES])
+    write_atomic(root / "scenes" / f"{SCENE:06d}.glb", scene_glb([box(*one) for one in BOXES]))
     return root
 
 
@@ -125,7 +125,7 @@ def predict(root: Path, view: int = 0, change=None, about=None, meshes=None, occ
             grids.append(np.zeros((0, 3), np.uint8))
             continue
         if override == "keep":
-            write_scene_glb(folder / name, [(vertices, faces)])
+            write_atomic(folder / name, scene_glb([(vertices, faces)]))
         else:
             write_atomic(folder / name, override)
         grids.append(voxels(vertices))
@@ -359,11 +359,11 @@ def test_ground_truth_stands_in_the_cube_of_its_view(dataset):
 def test_broken_ground_truth_is_refused(dataset, tmp_path):
     predict(tmp_path / "p")
     glb = dataset / "scenes" / f"{SCENE:06d}.glb"
-    write_scene_glb(glb, [box(*one) for one in BOXES[:2]])
+    write_atomic(glb, scene_glb([box(*one) for one in BOXES[:2]]))
     with pytest.raises(DatasetError, match="not of one scene"):
         evaluate(tmp_path / "p", dataset, SMALL, workers=1)
     tipped = [(vertices[:, [0, 2, 1]], faces) for vertices, faces in (box(*one) for one in BOXES)]
-    write_scene_glb(glb, tipped)
+    write_atomic(glb, scene_glb(tipped))
     with pytest.raises(DatasetError, match="does not fill the cube"):
         evaluate(tmp_path / "p", dataset, SMALL, workers=1)
     glb.unlink()

@@ -526,6 +526,24 @@ def test_lint_finds_what_is_wrong(folder, name):
     assert any(re.search(message, problem.message) for problem in report.problems), report.problems
 
 
+def test_lint_finds_the_same_on_several_processes(folder):
+    _flip(folder)
+    _edit_index(folder, min_visible_ratio=[0.5] * 6)
+    alone, together = lint(folder), lint(folder, workers=2)
+    assert not alone.ok and together == alone
+    assert any("smallest visible ratio" in problem.message for problem in alone.problems)
+    assert any("run the build again" in problem.message for problem in alone.problems)
+
+
+def test_lint_compares_the_list_of_checksums(folder):
+    lines = [f"{load_index(path).tar_sha256}  shards/{path.name}\n" for path in sorted(folder.glob("shards/*.tar"))]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    assert lint(folder).ok
+    (folder / "SHA256SUMS").write_text("".join(["0" * 64 + lines[0][64:], *lines[2:]]))
+    found = [problem.message for problem in lint(folder).problems]
+    assert len(found) == 2 and "has another hash of" in found[0] and "lacks" in found[1]
+
+
 def test_lint_goes_on_after_a_problem(folder):
     os.truncate(folder / "shards/train-000000.tar", 9000)
     report = lint(folder)
