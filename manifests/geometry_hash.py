@@ -16,7 +16,8 @@ def geometry_hash(mesh: AssetMesh) -> str:
 
     The surface is moved and scaled into the unit cube; its area, centroid and second moments and its box's proportions
     are rounded and hashed. Materials, names, units, offsets, vertex order, split or merged vertices and the way in
-    which faces are cut into triangles do not matter; proportions, turns and mirror images do.
+    which faces are cut into triangles do not matter; proportions, turns and mirror images do. A copy that was
+    rounded on the way is told from its original only where a number lies that near to the border between two steps.
 
     Parameters
     ----------
@@ -28,6 +29,13 @@ def geometry_hash(mesh: AssetMesh) -> str:
     str
         32 hex digits.
     """
+    steps = np.rint(shape_numbers(mesh) / STEP).astype(np.int64)
+    return hashlib.sha256(b"geometry 1:" + steps.astype("<i8").tobytes()).hexdigest()[:32]
+
+
+def shape_numbers(mesh: AssetMesh) -> np.ndarray:
+    """(13,) float64: what is rounded and hashed, of the surface in the unit cube: the logarithm of its area, its
+    centroid, its second moments (upper triangle) and the proportions of its box."""
     lower, upper = mesh.bounds
     size = upper - lower
     unit = size.max()
@@ -41,6 +49,4 @@ def geometry_hash(mesh: AssetMesh) -> str:
     second = (
         np.einsum("f,fci,fcj->ij", weights, corners, corners) + np.einsum("f,fi,fj->ij", weights, sums, sums)
     ) / 12
-    values = np.concatenate(([np.log(total)], centroid, second[np.triu_indices(3)], size / unit))
-    steps = np.rint(values / STEP).astype(np.int64)
-    return hashlib.sha256(b"geometry 1:" + steps.astype("<i8").tobytes()).hexdigest()[:32]
+    return np.concatenate(([np.log(total)], centroid, second[np.triu_indices(3)], size / unit))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from randscene.manifests.asset_mesh import AssetMesh, Surface, load_asset_mesh
-from randscene.manifests.geometry_hash import geometry_hash
+from randscene.manifests.geometry_hash import STEP, geometry_hash, shape_numbers
 from randscene.manifests.procedural import build_glb, enumerate_assets
 
 
@@ -44,7 +44,12 @@ def test_copies_in_other_units_places_and_orders_share_the_hash(meshes, index, s
     copy = _shuffled(mesh, np.random.default_rng(seed))
     # As stored in a file: single precision.
     moved = ((copy.vertices + shift) * scale).astype(np.float32).astype(np.float64)
-    assert geometry_hash(replace(copy, vertices=moved)) == geometry_hash(mesh)
+    stored = replace(copy, vertices=moved)
+    numbers, other = shape_numbers(mesh) / STEP, shape_numbers(stored) / STEP
+    # Single precision ten units away from the origin keeps a tenth of a step; nearer to a border it may be crossed.
+    assert np.abs(numbers - other).max() < 0.1
+    if np.abs(numbers - np.floor(numbers) - 0.5).min() > 0.1:
+        assert geometry_hash(stored) == geometry_hash(mesh)
 
 
 def test_recoloured_copies_share_the_hash(meshes):
