@@ -21,7 +21,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=68' wheel
 	@echo "installing into $(VENV): some minutes, about 3 GB (Blender, PyTorch, Ray)"
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[generate,train,hub,dev]'
+	  --no-build-isolation -e '.[generate,train,hub,remote,dev]'
 	@$(RUN)/python -c 'import bpy' 2>/dev/null || $(MAKE) --no-print-directory system-libs
 	@touch $@
 

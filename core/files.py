@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets  # noqa: TID251 -- names that no byte of a dataset depends on
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,9 @@ _WHY = {
     errno.EPERM: "permission denied; choose a folder that you can write to",
     errno.EEXIST: "a part of the path is a file, not a folder; choose another path",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
+    errno.ENOLCK: "its file system has no file locks; mount it with locks, or choose a folder on another one",
+    errno.ENOSYS: "its file system has no file locks; mount it with locks, or choose a folder on another one",
+    errno.ENOTSUP: "its file system has no file locks; mount it with locks, or choose a folder on another one",
 }
 
 
@@ -48,6 +52,17 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(handle)
 
 
+def unique_token() -> str:
+    """16 hex digits that no other call gives, on whatever machine."""
+    return secrets.token_hex(8)
+
+
+def temporary_name(name: str) -> str:
+    """Where a file is written before it is whole: hidden, easy to tell, and another each time. Process ids would not
+    do: two machines that share a disk, or two containers, have the same ones."""
+    return f".{name}.{unique_token()}.tmp"
+
+
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open `path` for writing in binary; the file appears under its name only once whole and on disk.
@@ -63,7 +78,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(path)
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = target.with_name(temporary_name(target.name))
         try:
             with open(temporary, "wb") as handle:
                 yield handle
@@ -97,7 +112,8 @@ def exclusive(lock: str | os.PathLike[str], *, busy: str) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with explain_os_errors(path):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RandsceneError(busy) from error
         yield

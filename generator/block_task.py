@@ -37,6 +37,7 @@ def pack_block(
     given_up: Mapping[int, str],
     seed: int,
     fingerprint: str,
+    token: str = "",
 ) -> PackedBlock:
     """Write one shard from the staged scenes of its block, views in a seeded order, and remove the staged scenes.
 
@@ -52,8 +53,10 @@ def pack_block(
     seed : int
         Dataset seed.
     fingerprint : str
+    token : str
+        Names the build.
     """
-    folder = DatasetFolder(open_store(url))
+    folder = DatasetFolder(open_store(url), token)
     header = {
         "split": block.split,
         "block": block.number,
@@ -63,7 +66,7 @@ def pack_block(
         "fingerprint": fingerprint,
     }
     try:
-        with contextlib.ExitStack() as tars:
+        with contextlib.ExitStack() as tars, folder.turn():
             places: Places = {}
             damaged = {}
             for scene in sorted(staged):
@@ -81,8 +84,8 @@ def pack_block(
             # Read one sample at a time: a block with latents can be larger than memory.
             samples = ((keys[i], _members(places[keys[i]])) for i in order)
             index = commit_shard(folder.store, folder.shard_name(block), samples, header=header)
-        for scene in staged:
-            folder.unstage(scene)
+            for scene in staged:
+                folder.unstage(scene)
     except RandsceneError as error:
         return PackedBlock(error=str(error))
     return PackedBlock(samples=len(index), bytes=index.tar_bytes, sha256=index.tar_sha256)

@@ -119,10 +119,10 @@ def generate(
     store = open_store(out if "://" in str(out) else Path(out).absolute())
     folder = DatasetFolder(store)
     begun = time.monotonic()
-    with folder.claim(spec, identity) as check_lock:
+    with folder.claim(spec, identity) as hold:
         fresh = _write_entrance(folder, spec, records, identity)
         states, unpack = _survey(folder, spec, identity, retry, check_shards)
-        driver = BuildDriver(folder, spec, context, identity, states, max_staged_bytes, check_lock, progress)
+        driver = BuildDriver(folder, spec, context, identity, states, max_staged_bytes, hold, progress)
         if driver.unfinished:
             for state, sha256 in unpack:
                 state.staged = unpack_block(store.url, state.block, sha256, identity)

@@ -20,6 +20,7 @@ from randscene.generator.scene_pool import ScenePool
 from randscene.generator.scene_task import SceneActor, SceneOutcome
 from randscene.manifests import AssetRecord, DatasetSpec
 from randscene.ray_session import dashboard_url, deaths
+from randscene.shards.writer_lock import Hold
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +113,8 @@ class BuildDriver:
         All blocks, as they were found.
     max_staged_bytes : int
         Bytes of staged scenes above which no new block is begun.
-    check_lock : callable
-        Raises when another build has taken the folder.
+    hold : Hold
+        Of the folder.
     progress : callable, optional
         Called with a `Progress`.
     """
@@ -126,7 +127,7 @@ class BuildDriver:
         identity: str,
         states: Sequence[BlockState],
         max_staged_bytes: int,
-        check_lock: Callable[[], None],
+        hold: Hold,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.identity = identity
@@ -139,7 +140,7 @@ class BuildDriver:
         self._spec = spec
         self._context = context
         self._max_staged_bytes = max_staged_bytes
-        self._check_lock = check_lock
+        self._hold = hold
         self._progress = progress
         self._owner = {scene: state for state in self.unfinished for scene in state.block.scenes}
         self._todo: deque[tuple[int, int]] = deque()
@@ -174,7 +175,7 @@ class BuildDriver:
         remote_pack = ray.remote(num_cpus=0, max_retries=3)(pack_block)
         shared = [ray.put(self._spec), ray.put(list(records))]
         pool = self._pool = ScenePool(
-            ray, lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures)
+            ray, lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures, self._hold.token)
         )
         self._todo = deque(
             (scene, 0)
@@ -189,13 +190,14 @@ class BuildDriver:
             now = time.monotonic()
             if now - resized >= RESIZE_S:
                 resized = now
-                self._check_lock()
+                self._hold.check()
                 room = self._room(ray, workers)
             pool.grow(min(len(self._todo) + pool.at_work, room))
             for state in [state for state in waiting if state.ready][: PACKERS - len(self._packing)]:
                 waiting.remove(state)
-                args = (url, state.block, state.staged, state.given_up, self._spec.seed, self.identity)
-                self._packing[remote_pack.remote(*args)] = state
+                scenes = state.staged, state.given_up
+                ref = remote_pack.remote(url, state.block, *scenes, self._spec.seed, self.identity, self._hold.token)
+                self._packing[ref] = state
             while pool.has_idle and (following := self._next_scene()) is not None:
                 pool.assign(*following)
             if self._todo and not (pool.at_work or self._packing) and pool.has_idle:

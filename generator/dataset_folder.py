@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
 from randscene.shards.commit import commit_tar
 from randscene.shards.store import Store
 from randscene.shards.view_sample import SCHEMA_VERSION
-from randscene.shards.writer_lock import sole_writer
+from randscene.shards.writer_lock import Hold, sole_writer, worker_turn
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +107,13 @@ class DatasetFolder:
     ----------
     store : Store
         The folder; created when it does not exist.
+    token : str
+        Names the build whose worker this is, as `claim` gave it; empty for who writes alone.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, token: str = "") -> None:
         self.store = store
+        self._token = token
 
     @staticmethod
     def shard_name(block: Block) -> str:
@@ -129,15 +132,14 @@ class DatasetFolder:
         return f"scenes/{scene:06d}.glb"
 
     @contextlib.contextmanager
-    def claim(self, spec: DatasetSpec, identity: str) -> Iterator[Callable[[], None]]:
+    def claim(self, spec: DatasetSpec, identity: str) -> Iterator[Hold]:
         """Hold the folder for one build: create it, check that it holds this dataset or none, lock out other builds.
 
         The lock dies with its owner: see `shards.writer_lock`.
 
         Yields
         ------
-        callable
-            To be called now and then: raises a RandsceneError when the lock was lost to another build.
+        Hold
 
         Raises
         ------
@@ -148,12 +150,16 @@ class DatasetFolder:
         """
         self._refuse_strangers(spec, identity)
         busy = f"{self.store.url}: another build is writing here; wait for it or stop it first"
-        with sole_writer(self.store, LOCK, busy=busy) as check:
+        with sole_writer(self.store, LOCK, busy=busy) as hold:
             for folder in ("", "shards", "scenes", WORK):
                 for name in self.store.sizes(folder):
                     if name.startswith(".") and name.endswith(".tmp"):  # of a writer that was killed
                         self.store.remove(f"{folder}/{name}" if folder else name)
-            yield check
+            yield hold
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """The time in which a worker writes; refused when its build is over. See `shards.writer_lock.worker_turn`."""
+        return worker_turn(self.store, LOCK, self._token) if self._token else contextlib.nullcontext()
 
     def _refuse_strangers(self, spec: DatasetSpec, identity: str) -> None:
         url, root = self.store.url, self.store.local

@@ -7,6 +7,7 @@ from typing import Any
 
 from randscene import seeding
 from randscene.errors import RandsceneError
+from randscene.generator.dataset_folder import DatasetFolder
 from randscene.generator.front3d_axes import Reading
 from randscene.generator.front3d_layout import Front3dFolder, Room
 from randscene.generator.front3d_room import ImportedRoom, import_room
@@ -54,15 +55,24 @@ class BlockActor:
     out : str
         Dataset folder or URL.
     fingerprint : str
+    token : str
+        Names the import; empty for who writes alone.
     """
 
     def __init__(
-        self, folder: Front3dFolder, reading: Reading, settings: Front3dSettings, out: str, fingerprint: str
+        self,
+        folder: Front3dFolder,
+        reading: Reading,
+        settings: Front3dSettings,
+        out: str,
+        fingerprint: str,
+        token: str = "",
     ) -> None:
         self._folder = folder
         self._reading = reading
         self._settings = settings
         self._store = open_store(out)
+        self._turn = DatasetFolder(self._store, token).turn
         self._fingerprint = fingerprint
 
     def pack(self, block: RoomBlock, dead: frozenset[int] = frozenset()) -> int:
@@ -74,7 +84,7 @@ class BlockActor:
         Raises
         ------
         RandsceneError
-            If the disk is full or not writable.
+            If the disk is full or not writable, or the import that this actor belongs to is over.
         """
         members: list[tuple[str, dict[str, bytes]]] = []
         records, failures = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -88,7 +98,8 @@ class BlockActor:
                     for sample in made.samples
                 ]
                 records.append(made.record)
-                self._write_beside(room, made)
+                with self._turn():
+                    self._write_beside(room, made)
             except SceneFailedError as error:
                 failures.append(
                     {"scene": room.scene, "stage": error.stage, "reason": error.reason, "message": str(error)}
@@ -104,7 +115,8 @@ class BlockActor:
             "rooms": records,
             "failures": failures,
         }
-        commit_shard(self._store, f"shards/{block.name}.tar", (members[place] for place in order), header=header)
+        with self._turn():
+            commit_shard(self._store, f"shards/{block.name}.tar", (members[place] for place in order), header=header)
         return len(members)
 
     def survives(self, room: Room) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from randscene.errors import RandsceneError
+from randscene.generator.dataset_folder import LOCK
 from randscene.generator.front3d_axes import ALIASES, Numbering, Reading, Verdict
 from randscene.generator.front3d_block import BlockActor, RoomBlock, room_blocks
 from randscene.generator.front3d_layout import (
@@ -30,12 +31,10 @@ from randscene.generator.front3d_probe import find_reading
 from randscene.generator.front3d_settings import Front3dSettings
 from randscene.ray_session import deaths, ray_session
 from randscene.shards.store import Store, open_store
-from randscene.shards.writer_lock import Check, sole_writer
+from randscene.shards.writer_lock import Hold, sole_writer
 
 log = logging.getLogger(__name__)
 
-LOCK = ".build.lock"
-"""The same as a build's: the two must not write into one folder either."""
 STRIKES = 2
 """How often a block may kill its process before its rooms are tried one by one, and a room before it is given up."""
 
@@ -148,13 +147,13 @@ def import_3dfront(
         settings=settings, reading=reading, lists=lists_sha256(listed), list_name=room_list.name, splits=chosen
     )
     description.refuse_others(store)
-    with _claimed(store) as check:
+    with _claimed(store) as hold:
         description.open(store, rooms)
         run = _Import(store, folder, description, room_blocks(rooms, settings.rooms_per_shard), progress)
         run.find_done(retry=retry)
         if run.unfinished:
             with ray_session(ray_address, cpus=workers) as ray:
-                run.run(ray, workers, check)
+                run.run(ray, workers, hold)
         closed = close(store, description, run.blocks)
     return ImportReport(
         url=store.url,
@@ -174,15 +173,15 @@ def import_3dfront(
 
 
 @contextlib.contextmanager
-def _claimed(store: Store) -> Iterator[Check]:
+def _claimed(store: Store) -> Iterator[Hold]:
     """Hold a dataset folder against other writers; the lock does not outlive its owner."""
     busy = f"{store.url}: another import or build is writing here; wait for it or stop it first"
-    with sole_writer(store, LOCK, busy=busy) as check:
+    with sole_writer(store, LOCK, busy=busy) as hold:
         for folder in ("", "shards", "scenes", "surfaces"):
             for name in store.sizes(folder):
                 if name.startswith(".") and name.endswith(".tmp"):  # of a writer that was killed
                     store.remove(f"{folder}/{name}" if folder else name)
-        yield check
+        yield hold
 
 
 class _Import:
@@ -217,15 +216,15 @@ class _Import:
                 self._left_out.update(header["given_up"].values())
         self._report()
 
-    def run(self, ray: Any, workers: int | None, check: Check) -> None:
-        """Import the missing blocks with a pool of actors; `check` raises when the folder was lost to another."""
+    def run(self, ray: Any, workers: int | None, hold: Hold) -> None:
+        """Import the missing blocks with a pool of actors."""
         remote = ray.remote(num_cpus=1)(BlockActor)
         shared = ray.put(self._folder), ray.put(self._description.reading), ray.put(self._description.settings)
 
         out = str(self._store.local or self._store.url)
 
         def start_actor() -> Any:
-            return remote.remote(*shared, out, self._description.fingerprint)
+            return remote.remote(*shared, out, self._description.fingerprint, hold.token)
 
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         todo: deque[RoomBlock] = deque(self.unfinished)
@@ -234,7 +233,7 @@ class _Import:
         died: Counter[str] = Counter()
         dead: dict[str, frozenset[int]] = {}
         while todo or running:
-            check()
+            hold.check()
             while todo and idle:
                 actor, block = idle.pop(), todo.popleft()
                 running[actor.pack.remote(block, dead.get(block.name, frozenset()))] = (actor, block)

@@ -39,7 +39,8 @@ class SceneOutcome:
 class SceneActor:
     """Makes scenes, one at a time. Ray turns this class into an actor; it also works without Ray.
 
-    `pictures` are the light pictures that the driver found: an actor that started later could find others.
+    `pictures` are the light pictures that the driver found: an actor that started later could find others; `token`
+    names the build.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class SceneActor:
         url: str,
         fingerprint: str,
         pictures: tuple[Picture, ...] | None = None,
+        token: str = "",
     ) -> None:
         self._spec = spec
-        self._folder = DatasetFolder(open_store(url))
+        self._folder = DatasetFolder(open_store(url), token)
         self._context = PlanContext.of(spec, lock, pictures)
         self._records = {record.uid: record for record in lock}
         self._fingerprint = fingerprint
@@ -110,5 +112,6 @@ class SceneActor:
             if recipe.split in self._spec.scene_glb:
                 self._folder.store.write(self._folder.glb_name(scene), scene_glb(made.instances))
 
-        staged = self._folder.stage(scene, members(), attempt, self._fingerprint)
+        with self._folder.turn():
+            staged = self._folder.stage(scene, members(), attempt, self._fingerprint)
         return SceneOutcome(scene=scene, attempt=attempt, staged=staged)

@@ -9,7 +9,7 @@ from randscene.errors import DatasetError
 from randscene.files import atomic_writer, explain_os_errors, sha256_of
 from randscene.scratch_folder import ScratchFolder
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex
-from randscene.shards.shard_writer import write_shard, write_tar
+from randscene.shards.shard_writer import is_index_of, write_shard, write_tar
 from randscene.shards.store import Store
 
 SCRATCH = "randscene-shard-"
@@ -56,12 +56,15 @@ def commit_shard(
     """
     if store.local is not None:
         return write_shard(store.local / name, samples, header=header)
+    index_name = name.removesuffix(".tar") + INDEX_ENDING
     with _scratch(name) as path:
         index = write_shard(path, samples, header=header)
-        # No index may ever stand beside another tar.
-        store.remove(name.removesuffix(".tar") + INDEX_ENDING)
+        with contextlib.suppress(FileNotFoundError):
+            # No index may ever stand beside another tar.
+            if not is_index_of(store.read(index_name), index.tar_sha256):
+                store.remove(index_name)
         store.put(name, path)
-    store.write(name.removesuffix(".tar") + INDEX_ENDING, index.to_json())
+    store.write(index_name, index.to_json())
     return index
 
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 from randscene.errors import DatasetError
-from randscene.files import atomic_writer, explain_os_errors, write_atomic
+from randscene.files import atomic_writer, write_atomic
 from randscene.shards.shard_index import (
     KEY,
     RATIO_DIGITS,
@@ -88,7 +88,7 @@ def write_shard(
 ) -> ShardIndex:
     """Write a shard: first the tar, then the index beside it, which commits it.
 
-    A committed shard of the same name loses its index first, so that no index ever stands beside another tar.
+    An index of another tar is removed before this one takes its place, so that no index ever stands beside another tar.
 
     Parameters
     ----------
@@ -106,9 +106,13 @@ def write_shard(
     RandsceneError
         If the disk is full or not writable.
     """
-    with explain_os_errors(path):
-        index_path(path).unlink(missing_ok=True)
-    entries, size, sha256 = _write(path, samples)
+    place = index_path(path)
+
+    def before_commit(sha256: str) -> None:
+        if place.exists() and not is_index_of(place.read_bytes(), sha256):
+            place.unlink()
+
+    entries, size, sha256 = _write(path, samples, before_commit)
     names = tuple(entries[0].members) if entries else ()
     for entry in entries:
         if tuple(entry.members) != names:
@@ -128,11 +132,24 @@ def write_shard(
         tar_bytes=size,
         tar_sha256=sha256,
     )
-    write_atomic(index_path(path), index.to_json())
+    write_atomic(place, index.to_json())
     return index
 
 
-def _write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> tuple[list[SampleEntry], int, str]:
+def is_index_of(content: bytes, sha256: str) -> bool:
+    """Whether the content of an index file is of the tar with this hash."""
+    try:
+        return str(json.loads(content)["tar"]["sha256"]) == sha256
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _write(
+    path: str | Path,
+    samples: Iterable[tuple[str, Mapping[str, bytes]]],
+    before_commit: Callable[[str], None] | None = None,
+) -> tuple[list[SampleEntry], int, str]:
+    """The tar; `before_commit` is called with its SHA-256 just before it appears under its name."""
     entries: dict[str, SampleEntry] = {}
     with atomic_writer(path) as handle:
         stream = _TarStream(handle)
@@ -152,6 +169,8 @@ def _write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, bytes]]])
                 min_visible_ratio=ratio,
             )
         sha256 = stream.close()
+        if before_commit is not None:
+            before_commit(sha256)
         return list(entries.values()), stream.position, sha256
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from randscene.errors import DatasetError, RandsceneError
-from randscene.files import atomic_writer, explain_os_errors, fsync_folder, write_atomic
+from randscene.files import atomic_writer, explain_os_errors, fsync_folder, temporary_name, write_atomic
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "r2", "memory"})
 """Schemes whose objects appear at once when their upload is complete; elsewhere a file can be seen half written."""
@@ -254,7 +254,7 @@ class _RemoteStore:
             yield target
             return
         folder, _, name = target.rpartition("/")
-        temporary = f"{folder}/.{name}.{os.getpid()}.tmp"
+        temporary = f"{folder}/{temporary_name(name)}"
         yield temporary
         filesystem.mv(temporary, target)
 

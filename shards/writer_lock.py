@@ -4,9 +4,13 @@ Locally it is the operating system's own file lock. An object store has none, so
 it rewrites it every few seconds. Who finds the object watches it; once it has not changed for a while by the watcher's
 own clock (so that no two clocks are compared), its owner is dead, or cut off, and then stops by itself when it sees
 that the object is no longer its own.
+
+The owner's workers write too, and may outlive it by seconds. Each names the owner that it works for whenever it writes:
+who works for a former one is refused, and locally a new owner waits until the last of those has let go.
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -14,10 +18,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from randscene.errors import RandsceneError
-from randscene.files import exclusive
+from randscene.files import exclusive, explain_os_errors, unique_token
 from randscene.shards.store import Store
 
 log = logging.getLogger(__name__)
@@ -26,33 +31,94 @@ BEAT_S = 5.0
 """How often an owner rewrites its object."""
 DEAD_AFTER_S = 30.0
 """An object that has not changed for so long has no owner any more."""
-Check = Callable[[], None]
+LET_GO_S = 120.0
+"""How long to wait for workers of a dead owner: they end seconds after it."""
+WRITERS_ENDING = ".writers"
+"""The file beside a lock that says whose workers may write; they share it while they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A lock that this process holds."""
+
+    token: str
+    """Names this owner to its workers, for `worker_turn`."""
+    check: Callable[[], None]
+    """To be called now and then: raises a RandsceneError when the lock was lost to another."""
 
 
 @contextlib.contextmanager
-def sole_writer(store: Store, name: str, *, busy: str) -> Iterator[Check]:
+def sole_writer(store: Store, name: str, *, busy: str) -> Iterator[Hold]:
     """Hold the lock `name` of a store for the time of the context.
 
     Yields
     ------
-    callable
-        To be called now and then by who writes: raises a RandsceneError when the lock was lost to another.
+    Hold
 
     Raises
     ------
     RandsceneError
-        `busy`, if another holds it; or if it cannot be written.
+        `busy`, if another holds it; if workers of a dead owner do not end; or if it cannot be written.
     """
     if store.local is not None:
         with exclusive(store.local / name, busy=busy):
-            yield _nothing
+            token = unique_token()
+            _shut_out_others(store.local / f"{name}{WRITERS_ENDING}", token)
+            yield Hold(token, _nothing)
         return
     lease = _Lease(store, name)
     lease.acquire(busy)
     try:
-        yield lease.check
+        yield Hold(lease.token, lease.check)
     finally:
         lease.release()
+
+
+@contextlib.contextmanager
+def worker_turn(store: Store, name: str, token: str) -> Iterator[None]:
+    """The time in which a worker of the owner `token` writes; it may be on another machine than the owner.
+
+    On a local disk no new owner comes to hold the lock meanwhile. On an object store one can, when this worker was cut
+    off for long: what it writes then is whole, and of the same dataset.
+
+    Raises
+    ------
+    RandsceneError
+        If another owner holds the lock, or nobody.
+    """
+    with contextlib.ExitStack() as held:
+        if store.local is not None:
+            path = store.local / f"{name}{WRITERS_ENDING}"
+            with explain_os_errors(path):
+                handle = held.enter_context(open(path, "a+b"))
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                handle.seek(0)
+                present = handle.read().decode("ascii", "replace")
+        else:
+            owner = _Lease(store, name).holder()
+            present = str(owner.get("token")) if isinstance(owner, dict) else ""
+        if present != token:
+            raise RandsceneError(f"{store.url}: the build that this worker belongs to is over")
+        yield
+
+
+def _shut_out_others(path: Path, token: str) -> None:
+    """Wait until no worker writes, and let only those that know `token` write from now on."""
+    until = time.monotonic() + LET_GO_S
+    with explain_os_errors(path), open(path, "a+b") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise RandsceneError(
+                        f"{path.parent}: workers of an earlier build that was killed still write here; stop them "
+                        "(their command lines begin with ray::), then run the same command again"
+                    ) from error
+                time.sleep(0.05)
+        handle.truncate(0)
+        handle.write(token.encode())
 
 
 def is_held(store: Store, name: str) -> bool:
@@ -79,7 +145,14 @@ class _Lease:
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
         self._name = name
-        self._owner = {"host": socket.gethostname(), "boot": _boot_id(), "pid": os.getpid(), "since": _process_start()}
+        self.token = unique_token()
+        self._owner = {
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "since": _process_start(),
+            "token": self.token,
+        }
         self._beats = 0
         self._lost = ""
         self._ended = threading.Event()
@@ -90,11 +163,11 @@ class _Lease:
             found = self.read()
             if found is None:
                 continue  # given back in between
-            if not self.died(found):
+            if not self.died(found, DEAD_AFTER_S):
                 raise RandsceneError(busy)
             log.warning("%s/%s: its owner is dead; taking over", self._store.url, self._name)
             self._store.remove(self._name)
-        if self._holder() != self._owner:  # another took over at the same time
+        if self.holder() != self._owner:  # another took over at the same time
             raise RandsceneError(busy)
         self._thread.start()
 
@@ -106,7 +179,7 @@ class _Lease:
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(RandsceneError):
-            if self._holder() == self._owner:
+            if self.holder() == self._owner:
                 self._store.remove(self._name)
 
     def _content(self) -> str:
@@ -118,10 +191,10 @@ class _Lease:
         except FileNotFoundError:
             return None
 
-    def _holder(self) -> object:
+    def holder(self) -> object:
         return _owner_in(self.read() or b"")
 
-    def died(self, found: bytes, patience_s: float = DEAD_AFTER_S) -> bool:
+    def died(self, found: bytes, patience_s: float) -> bool:
         """Whether the owner of the object is dead; on its own machine that is known at once."""
         owner = _owner_in(found)
         here = isinstance(owner, dict) and all(owner.get(part) == self._owner[part] for part in ("host", "boot"))
@@ -138,7 +211,7 @@ class _Lease:
         while not self._ended.wait(BEAT_S):
             self._beats += 1
             try:
-                if self._holder() != self._owner:
+                if self.holder() != self._owner:
                     self._lost = (
                         f"{self._store.url}: another build took this one for dead and writes here now; what is done "
                         "is kept: wait for it, then run the same command again"

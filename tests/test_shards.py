@@ -111,18 +111,34 @@ def test_a_failing_writer_leaves_nothing(encoded, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rewriting_takes_the_commit_mark_away_first(encoded, tmp_path):
+def test_no_index_ever_stands_beside_another_tar(encoded, tmp_path, monkeypatch):
+    tar = tmp_path / "x.tar"
+    write_shard(tar, encoded, header=HEADER)
+    replace, seen = os.replace, []
+
+    def watched(source, target):
+        seen.append((Path(target).name, index_path(tar).exists()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    write_shard(tar, encoded, header=HEADER)
+    assert seen == [("x.tar", True), ("x.index.json", True)]  # the same bytes: the shard is committed all the time
+    seen.clear()
+    write_shard(tar, encoded[:1], header=HEADER)
+    assert seen == [("x.tar", False), ("x.index.json", False)]
+
+
+def test_a_shard_that_cannot_be_replaced_stays(encoded, tmp_path):
     write_shard(tmp_path / "x.tar", encoded, header=HEADER)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def stream():
-        assert not index_path(tmp_path / "x.tar").exists()
-        raise RuntimeError("killed")
-        yield
+        yield encoded[0]
+        raise RuntimeError("the source broke")
 
     with pytest.raises(RuntimeError):
         write_shard(tmp_path / "x.tar", stream(), header=HEADER)
-    with pytest.raises(DatasetError, match="never committed"):
-        load_index(tmp_path / "x.tar")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("key", ["", "../up", "a.b", "a/b", "é", "a b"])
