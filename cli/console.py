@@ -37,6 +37,12 @@ def stops_cleanly(advice: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def log_file(dataset: str) -> Path:
+    """Where to log work on a dataset: beside a local folder; for a URL in the current folder."""
+    name = dataset.rstrip("/").rpartition("/")[2] or "dataset"
+    return Path(f"{name}.log") if "://" in dataset else Path(dataset).with_name(f"{Path(dataset).name}.log")
+
+
 @contextlib.contextmanager
 def logs_to(path: Path) -> Iterator[None]:
     """Append what randscene logs meanwhile to `path`; the file is made with the first line."""

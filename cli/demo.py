@@ -45,7 +45,7 @@ def demo(
                 "demo", assets=lock, out=str(dataset), scenes=3 if small else None, set_=SMALL if small else None
             ),
         ),
-        ("preview", lambda: preview(dataset)),
+        ("preview", lambda: preview(str(dataset))),
         ("train", lambda: train([dataset], preset="mini", out=run, steps=20 if small else 700)),
         ("predict", lambda: predict(run, dataset=dataset, split="val", views=1 if small else 2, out=predictions)),
         ("evaluate", lambda: evaluate(predictions, dataset=dataset, out=out / "scores")),

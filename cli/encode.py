@@ -1,12 +1,11 @@
 """`randscene encode`: latents for a finished dataset."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+from randscene.cli.console import console, log_file, logs_to, progress_bar, stops_cleanly
 
 
 class Device(StrEnum):
@@ -17,7 +16,7 @@ class Device(StrEnum):
 
 
 def encode(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset folder or URL.")],
     encoder: Annotated[
         str, typer.Option(help="mini, a folder in the hub's layout, or a Hugging Face id with TRELLIS's encoder.")
     ] = "mini",
@@ -43,7 +42,7 @@ def encode(
             bar.update(task, completed=done, total=total, note=f"{grids} grids{rate}")
 
         with (
-            logs_to(dataset / "encode.log"),
+            logs_to(log_file(dataset)),
             stops_cleanly("what is done is kept; run the same command again to go on"),
         ):
             report = encode_dataset(
@@ -55,7 +54,7 @@ def encode(
                 progress=show,
             )
     console.print(
-        f"{report.shards} shards have latents in {report.folder} (now: {report.shards_made} shards, "
+        f"{report.shards} shards have latents in {report.url} (now: {report.shards_made} shards, "
         f"{report.grids_made} grids, {human_bytes(report.bytes_made)}, {report.seconds:.0f} s)",
         markup=False,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+from randscene.cli.console import console, log_file, logs_to, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
             done = state.scenes_done + state.scenes_given_up
             bar.update(task, completed=done, total=state.scenes_total, note=", ".join(parts))
 
-        with logs_to(_log_file(out)), stops_cleanly("what is done is kept; run the same command again to go on"):
+        with logs_to(log_file(out)), stops_cleanly("what is done is kept; run the same command again to go on"):
             report = build(spec, records, out, progress=show, **options)
     rate = report.views_made / report.seconds if report.seconds else 0.0
     console.print(
@@ -123,12 +123,6 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
             f"{len(report.given_up)} scenes failed every attempt: {first}{more}; see `randscene failures {out}`, "
             f"and try again with `randscene retry {out}`"
         )
-
-
-def _log_file(out: str) -> Path:
-    """Beside a local dataset folder; for a URL in the current folder."""
-    name = out.rstrip("/").rpartition("/")[2] or "dataset"
-    return Path(f"{name}.log") if "://" in out else Path(out).with_name(f"{Path(out).name}.log")
 
 
 def _read(spec: str, assets: Path, scenes: int | None, overrides: list[str]) -> "tuple[DatasetSpec, list[AssetRecord]]":

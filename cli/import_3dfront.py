@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+from randscene.cli.console import console, log_file, logs_to, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ def import_3dfront(
         surfaces=surfaces,
         rooms_per_shard=rooms_per_shard,
     )
-    log_file = Path("import-3dfront.log") if "://" in out else Path(f"{out.rstrip('/')}.log")
     with progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("rooms", total=None, note="looking at the axes")
 
@@ -101,7 +100,7 @@ def import_3dfront(
             note = f"{state.samples} views" + (f", left out: {reasons}" if reasons else "")
             bar.update(task, completed=state.rooms_done, total=state.rooms_total, note=note)
 
-        with logs_to(log_file), stops_cleanly("what is done is kept; run the same command again to go on"):
+        with logs_to(log_file(out)), stops_cleanly("what is done is kept; run the same command again to go on"):
             report = import_rooms(
                 folder,
                 out,

@@ -9,9 +9,12 @@ from randscene.cli.console import console
 
 
 def preview(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset folder or URL.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="The HTML file; DATASET/preview/index.html by default.")
+        Path | None,
+        typer.Option(
+            "--out", help="The HTML file; DATASET/preview/index.html by default, for a URL NAME.preview.html here."
+        ),
     ] = None,
     max_scenes: Annotated[int, typer.Option(min=1, help="Scenes to show at most.")] = 12,
     max_views: Annotated[int, typer.Option(min=1, help="Views of each scene to show at most.")] = 12,

@@ -121,12 +121,6 @@ def exclusive(lock: str | os.PathLike[str], *, busy: str) -> Iterator[None]:
         os.close(handle)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Delete what killed writers left in `folder`; only for who holds it alone. See `atomic_writer`."""
-    for path in Path(folder).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 (64 hex digits) of a file's bytes."""
     with open(path, "rb") as handle:

@@ -21,6 +21,7 @@ from randscene.ray_session import ray_session
 from randscene.shards.checksums import read_checksums, write_checksums
 from randscene.shards.commit import commit_lines, local_copy
 from randscene.shards.dataset_card import write_card
+from randscene.shards.energon import write_energon
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index
 from randscene.shards.store import open_store
 
@@ -209,6 +210,8 @@ def _close(
     if changed:
         commit_lines(store, RECIPES, _recipes(folder, context, states))
         write_checksums(store, {folder.shard_name(state.block): state.sha256 for state in states})
+        if any(state.samples for state in states):
+            write_energon(store.url)
     counts = {name: {"scenes": 0, "samples": 0, "shards": 0} for name in spec.splits}
     for state in states:
         counts[state.block.split]["scenes"] += state.scenes

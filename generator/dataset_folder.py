@@ -14,7 +14,7 @@ from randscene import canonical_json
 from randscene.errors import DatasetError
 from randscene.generator.light_pictures import light_pictures
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
-from randscene.shards.commit import commit_tar
+from randscene.shards.commit import commit_tar, remove_leftovers
 from randscene.shards.store import Store
 from randscene.shards.view_sample import SCHEMA_VERSION
 from randscene.shards.writer_lock import Hold, sole_writer, worker_turn
@@ -151,10 +151,7 @@ class DatasetFolder:
         self._refuse_strangers(spec, identity)
         busy = f"{self.store.url}: another build is writing here; wait for it or stop it first"
         with sole_writer(self.store, LOCK, busy=busy) as hold:
-            for folder in ("", "shards", "scenes", WORK):
-                for name in self.store.sizes(folder):
-                    if name.startswith(".") and name.endswith(".tmp"):  # of a writer that was killed
-                        self.store.remove(f"{folder}/{name}" if folder else name)
+            remove_leftovers(self.store, ("", "shards", "scenes", ".nv-meta", WORK))
             yield hold
 
     def turn(self) -> contextlib.AbstractContextManager[None]:

@@ -4,6 +4,7 @@ The unit of work is a shard. Its latents are committed like the shard itself, ta
 command goes on where another was stopped. A shard's views are encoded together, across scenes.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from randscene.errors import DatasetError, RandsceneError
-from randscene.files import exclusive, remove_leftovers, sha256_of
 from randscene.lookahead import lookahead
 from randscene.ray_session import deaths, ray_session
-from randscene.shards import load_index, read_tar, write_shard
+from randscene.shards import read_tar
+from randscene.shards.commit import commit_shard, local_copy, remove_leftovers
 from randscene.shards.latent_sidecar import MEMBER, belongs, sidecar_folder, sidecar_header
 from randscene.shards.sample_codec import npy_bytes, npz_arrays
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index, read_indices
+from randscene.shards.store import Store, open_store
+from randscene.shards.writer_lock import sole_writer, worker_turn
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +39,8 @@ COMPILE_FROM = 20_000
 class EncodeReport:
     """What `encode` did."""
 
-    folder: Path
-    """Of the latents."""
+    url: str
+    """Folder of the latents."""
     shards: int
     """Shards of the dataset."""
     shards_made: int
@@ -52,7 +56,7 @@ class EncodeActor:
     Parameters
     ----------
     root : str
-        Dataset folder.
+        Dataset folder or URL.
     encoder : str
         As `randscene.train.load_encoder` takes it.
     sha256 : str
@@ -61,12 +65,17 @@ class EncodeActor:
         A torch device.
     compile : bool
         Whether to compile the passes on a GPU.
+    token : str
+        Names the run; empty for who writes alone.
     """
 
-    def __init__(self, root: str, encoder: str, sha256: str, *, device: str = "cpu", compile: bool = False) -> None:
+    def __init__(
+        self, root: str, encoder: str, sha256: str, *, device: str = "cpu", compile: bool = False, token: str = ""
+    ) -> None:
         from randscene.train import load_encoder
 
-        self._root = Path(root)
+        self._store = open_store(root)
+        self._token = token
         self._encoder = load_encoder(encoder, device)
         if self._encoder.sha256 != sha256:
             raise RandsceneError(
@@ -87,16 +96,14 @@ class EncodeActor:
         DatasetError
             If the shard is not what its index says.
         RandsceneError
-            If the disk is full or not writable.
+            If the disk or store is full or not writable, or the run is over.
         """
-        tar = self._root / "shards" / f"{name}.tar"
-        index = load_index(tar)
-        if sha256_of(tar) != index.tar_sha256:
-            raise DatasetError(f"{tar}: its SHA-256 is not the one in its index; copy or build it again")
+        index = _index(self._store, name)
         header = sidecar_header(index, name=self._encoder.name, sha256=self._encoder.sha256)
+        target = sidecar_folder(self._encoder.sha256)
         grids = 0
 
-        def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        def samples(tar: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
             nonlocal grids
             # Reading, encoding and writing go on side by side.
             encoded = ((keys, counts, self._latents(parts)) for keys, counts, parts in lookahead(_chunks(tar)))
@@ -106,10 +113,11 @@ class EncodeActor:
                 for key, start, end in zip(keys, ends - counts, ends):
                     yield key, {MEMBER: npy_bytes(latents[start:end])}
 
-        target = self._root / sidecar_folder(self._encoder.sha256) / f"{name}.tar"
-        written = write_shard(target, samples(), header=header)
+        turn = worker_turn(self._store, _lock(target), self._token) if self._token else contextlib.nullcontext()
+        with turn, local_copy(self._store, f"shards/{name}.tar", sha256=index.tar_sha256) as tar:
+            written = commit_shard(self._store, f"{target}/{name}.tar", samples(tar), header=header)
         if written.keys != index.keys:
-            raise DatasetError(f"{tar}: its keys are not those of its index; build it again")
+            raise DatasetError(f"{self._store.url}/shards/{name}.tar: its keys are not those of its index")
         return grids, written.tar_bytes
 
     def _latents(self, grids: Sequence[np.ndarray]) -> np.ndarray:
@@ -135,8 +143,8 @@ def encode(
 
     Parameters
     ----------
-    root : path
-        Dataset folder; on a cluster, on a file system that all nodes share.
+    root : path or URL
+        Dataset folder; on a cluster, on a file system that all nodes share, or a URL.
     encoder : str
         `mini`, a folder in the hub's layout, or a Hugging Face id.
     ray_address : str, optional
@@ -160,35 +168,44 @@ def encode(
     from randscene.train import load_encoder
 
     begun = time.monotonic()
-    folder = Path(root).absolute()
-    names = sorted(path.name.removesuffix(".index.json") for path in (folder / "shards").glob("*.index.json"))
+    store = open_store(root if "://" in str(root) else Path(root).absolute())
+    sizes = store.sizes("shards")
+    names = sorted(name.removesuffix(INDEX_ENDING) for name in sizes if name.endswith(INDEX_ENDING))
     if not names:
         raise DatasetError(
             f"{root} has no committed shard: name the folder of a dataset that `randscene generate` made"
         )
     loaded = load_encoder(encoder)
     sha256 = loaded.sha256
-    target = folder / sidecar_folder(sha256)
-    todo = [name for name in names if not _done(folder, target, name)]
+    target = sidecar_folder(sha256)
+    indices = dict(zip(names, read_indices(store, "shards", names, sizes)))
+    held = store.sizes(target)
+    todo = [name for name, index in indices.items() if not _done(store, target, name, held, index)]
     grids = written = 0
     if progress is not None:
         progress(len(names) - len(todo), len(names), 0)
-    lock = exclusive(target / ".encode.lock", busy=f"{target}: another `randscene encode` is writing here")
+    busy = f"{store.url}/{target}: another `randscene encode` is writing here"
     if todo:
-        expected = sum(_grids(folder, name) for name in todo)
-        with lock, ray_session(ray_address, cpus=workers if device == "cpu" else None) as ray:
-            remove_leftovers(target)
+        expected = sum(int(indices[name].n_instances.sum()) + len(indices[name]) for name in todo)
+        with (
+            sole_writer(store, _lock(target), busy=busy) as hold,
+            ray_session(ray_address, cpus=workers if device == "cpu" else None) as ray,
+        ):
+            remove_leftovers(store, [target])
             chosen, count = _placement(ray.cluster_resources(), device, workers, len(todo))
             remote = ray.remote(num_gpus=1 / ACTORS_A_GPU if chosen == "cuda" else 0, num_cpus=1)
             compile_it = chosen == "cuda" and expected / count >= COMPILE_FROM
             idle = [
-                remote(EncodeActor).remote(str(folder), encoder, sha256, device=chosen, compile=compile_it)
+                remote(EncodeActor).remote(
+                    store.url, encoder, sha256, device=chosen, compile=compile_it, token=hold.token
+                )
                 for _ in range(count)
             ]
             running: dict[Any, Any] = {}
             waiting = list(reversed(todo))
             done = len(names) - len(todo)
             while waiting or running:
+                hold.check()
                 while waiting and idle:
                     actor = idle.pop()
                     running[actor.encode.remote(waiting.pop())] = actor
@@ -207,7 +224,7 @@ def encode(
                 if progress is not None:
                     progress(done, len(names), grids)
     return EncodeReport(
-        folder=target,
+        url=f"{store.url}/{target}",
         shards=len(names),
         shards_made=len(todo),
         grids_made=grids,
@@ -225,17 +242,23 @@ def _placement(resources: dict[str, float], device: str | None, workers: int | N
     return chosen, max(1, min(shards, workers or (ACTORS_A_GPU * gpus if chosen == "cuda" else cpus)))
 
 
-def _done(folder: Path, target: Path, name: str) -> bool:
-    """Whether the latents of a shard are committed and of this very shard."""
+def _lock(target: str) -> str:
+    return f"{target}/.encode.lock"
+
+
+def _index(store: Store, name: str, folder: str = "shards") -> ShardIndex:
+    return parse_index(store.read(f"{folder}/{name}{INDEX_ENDING}"), where=f"{store.url}/{folder}/{name}{INDEX_ENDING}")
+
+
+def _done(store: Store, target: str, name: str, sizes: dict[str, int], index: ShardIndex) -> bool:
+    """Whether the latents of a shard are committed, whole, and of this very shard; `sizes` are of what lies there."""
+    if f"{name}{INDEX_ENDING}" not in sizes:
+        return False
     try:
-        return belongs(load_index(target / f"{name}.tar"), load_index(folder / "shards" / f"{name}.tar"))
+        found = _index(store, name, target)
     except DatasetError:
         return False
-
-
-def _grids(folder: Path, name: str) -> int:
-    index = load_index(folder / "shards" / f"{name}.tar")
-    return int(index.n_instances.sum()) + len(index)
+    return belongs(found, index) and sizes.get(f"{name}.tar") == found.tar_bytes
 
 
 def _chunks(tar: Path) -> Iterator[tuple[list[str], np.ndarray, list[np.ndarray]]]:

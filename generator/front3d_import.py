@@ -30,6 +30,7 @@ from randscene.generator.front3d_output import RULES, Description, close, commit
 from randscene.generator.front3d_probe import find_reading
 from randscene.generator.front3d_settings import Front3dSettings
 from randscene.ray_session import deaths, ray_session
+from randscene.shards.commit import remove_leftovers
 from randscene.shards.store import Store, open_store
 from randscene.shards.writer_lock import Hold, sole_writer
 
@@ -177,10 +178,7 @@ def _claimed(store: Store) -> Iterator[Hold]:
     """Hold a dataset folder against other writers; the lock does not outlive its owner."""
     busy = f"{store.url}: another import or build is writing here; wait for it or stop it first"
     with sole_writer(store, LOCK, busy=busy) as hold:
-        for folder in ("", "shards", "scenes", "surfaces"):
-            for name in store.sizes(folder):
-                if name.startswith(".") and name.endswith(".tmp"):  # of a writer that was killed
-                    store.remove(f"{folder}/{name}" if folder else name)
+        remove_leftovers(store, ("", "shards", "scenes", "surfaces", ".nv-meta"))
         yield hold
 
 

@@ -92,6 +92,20 @@ def commit_lines(store: Store, name: str, lines: Iterable[str]) -> None:
             store.put(name, path)
 
 
+def remove_leftovers(store: Store, folders: Iterable[str]) -> None:
+    """Delete what killed writers left in these folders (the dataset folder itself: ""); only for the sole writer.
+
+    Raises
+    ------
+    RandsceneError
+        If the store cannot be written.
+    """
+    for folder in folders:
+        for name in store.sizes(folder):
+            if name.startswith(".") and name.endswith(".tmp"):
+                store.remove(f"{folder}/{name}" if folder else name)
+
+
 @contextlib.contextmanager
 def local_copy(store: Store, name: str, *, sha256: str) -> Iterator[Path]:
     """A local file with the bytes of `name`: itself, or a copy for the time of the context.

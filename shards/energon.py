@@ -17,6 +17,7 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from randscene.shards.store import Store, open_store
 
 FOLDER = ".nv-meta"
 OFFSETS_ENDING = ".tar.idx"
+WRITERS = 16
+"""Small files that are written at a time."""
 
 _TABLES = """
 CREATE TABLE samples (
@@ -78,8 +81,13 @@ def write_energon(url: str | Path, *, by_key: bool = False) -> None:
     info = read_info(store)
     # Energon takes a shard without samples for a broken one.
     shards = [shard for shard in committed_shards(store, None) if len(shard.index)]
-    for shard in shards:
-        store.write(f"shards/{shard.name.removesuffix('.tar')}{OFFSETS_ENDING}", sample_offsets(shard.index).tobytes())
+
+    def write_offsets(shard: Shard) -> None:
+        name = f"shards/{shard.name.removesuffix('.tar')}{OFFSETS_ENDING}"
+        store.write(name, sample_offsets(shard.index).tobytes())
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(write_offsets, shards))
     splits: dict[str, list[str]] = {split: [] for split in info["splits"]}
     for shard in shards:
         splits.setdefault(str(shard.index.header.get("split")), []).append(f"shards/{shard.name}")

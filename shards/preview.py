@@ -20,6 +20,7 @@ from randscene.shards.preview_data import (
     scenes_of,
     spread,
 )
+from randscene.shards.store import open_store
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("preview_shared", "preview_stage", "preview_cube", "preview_plan", "preview")
@@ -36,10 +37,11 @@ def write_preview(
 
     Parameters
     ----------
-    dataset_dir : path
-        Local dataset folder.
+    dataset_dir : path or URL
+        Dataset folder.
     out : path, optional
-        The HTML file; `preview/index.html` inside the dataset folder by default.
+        The HTML file; by default `preview/index.html` inside the dataset folder, and for a URL `NAME.preview.html` in
+        the current folder.
     max_scenes, max_views : int
         Scenes, and views of each, that the page shows at most.
 
@@ -57,12 +59,12 @@ def write_preview(
     """
     if max_scenes < 1 or max_views < 1:
         raise DatasetError("a preview needs at least one scene and one view")
-    root = Path(dataset_dir)
-    dataset = open_dataset(root, split=None)
+    store = open_store(dataset_dir)
+    dataset = open_dataset(dataset_dir, split=None)
     scenes = scenes_of(dataset)
     shown = _shown(dataset, scenes, max_scenes)
     charted = spread(list(scenes), CHARTED)
-    recipes = read_recipes(root, {*shown, *charted})
+    recipes = read_recipes(store, {*shown, *charted})
     charts = chart_data(dataset, {scene: recipes[scene] for scene in charted if scene in recipes})
     content = {
         "palette": PALETTE,
@@ -72,7 +74,12 @@ def write_preview(
             for scene in shown
         ],
     }
-    target = root / "preview" / "index.html" if out is None else Path(out)
+    if out is not None:
+        target = Path(out)
+    elif store.local is not None:
+        target = store.local / "preview" / "index.html"
+    else:
+        target = Path(f"{store.url.rpartition('/')[2]}.preview.html")
     write_atomic(target, _page(dataset, len(scenes), charts, content))
     return target
 

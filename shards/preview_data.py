@@ -8,7 +8,6 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from randscene.errors import DatasetError
 from randscene.shards.dataset import Dataset
 from randscene.shards.order import permute
 from randscene.shards.sample_codec import MemberError, npz_arrays
+from randscene.shards.store import Store
 from randscene.shards.view_sample import RESOLUTION, ViewSample
 
 PALETTE = (
@@ -31,6 +31,7 @@ IMAGE_SIZE = 384
 CHARTED = 1500
 """Samples, and recipes, that the charts are drawn from at most, spread over the whole dataset."""
 
+RECIPES = "recipes.jsonl"
 _SCENE = re.compile(rb'"scene":\s*(\d+)')
 
 
@@ -71,7 +72,7 @@ def spread(items: Sequence[int], count: int) -> list[int]:
     return [items[place * len(items) // count] for place in range(count)]
 
 
-def read_recipes(root: Path, wanted: Iterable[int]) -> dict[int, dict[str, Any]]:
+def read_recipes(store: Store, wanted: Iterable[int]) -> dict[int, dict[str, Any]]:
     """The recipes of the wanted scenes, as plain JSON; empty when the dataset has no `recipes.jsonl`.
 
     Raises
@@ -79,10 +80,12 @@ def read_recipes(root: Path, wanted: Iterable[int]) -> dict[int, dict[str, Any]]
     DatasetError
         If a wanted line is not a recipe.
     """
-    path, scenes, found = root / "recipes.jsonl", set(wanted), {}
-    if not path.exists():
+    scenes, found = set(wanted), {}
+    try:
+        lines = store.open(RECIPES)
+    except FileNotFoundError:
         return {}
-    with open(path, "rb") as lines:
+    with lines:
         for number, line in enumerate(lines, start=1):
             match = _SCENE.search(line)
             if match and int(match[1]) not in scenes:
@@ -91,7 +94,9 @@ def read_recipes(root: Path, wanted: Iterable[int]) -> dict[int, dict[str, Any]]
                 recipe = json.loads(line)
                 found[int(recipe["scene"])] = recipe
             except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f"{path}, line {number} is not a recipe; run the build again") from error
+                raise DatasetError(
+                    f"{store.url}/{RECIPES}, line {number} is not a recipe; run the build again"
+                ) from error
     return found
 
 

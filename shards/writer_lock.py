@@ -63,8 +63,12 @@ def sole_writer(store: Store, name: str, *, busy: str) -> Iterator[Hold]:
     if store.local is not None:
         with exclusive(store.local / name, busy=busy):
             token = unique_token()
-            _shut_out_others(store.local / f"{name}{WRITERS_ENDING}", token)
-            yield Hold(token, _nothing)
+            writers = store.local / f"{name}{WRITERS_ENDING}"
+            _shut_out_others(writers, token)
+            try:
+                yield Hold(token, _nothing)
+            finally:
+                _shut_out_all(writers)
         return
     lease = _Lease(store, name)
     lease.acquire(busy)
@@ -89,10 +93,10 @@ def worker_turn(store: Store, name: str, token: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if store.local is not None:
             path = store.local / f"{name}{WRITERS_ENDING}"
-            with explain_os_errors(path):
-                handle = held.enter_context(open(path, "a+b"))
+            present = ""
+            with explain_os_errors(path), contextlib.suppress(FileNotFoundError):
+                handle = held.enter_context(open(path, "rb"))
                 fcntl.flock(handle, fcntl.LOCK_SH)
-                handle.seek(0)
                 present = handle.read().decode("ascii", "replace")
         else:
             owner = _Lease(store, name).holder()
@@ -119,6 +123,15 @@ def _shut_out_others(path: Path, token: str) -> None:
                 time.sleep(0.05)
         handle.truncate(0)
         handle.write(token.encode())
+
+
+def _shut_out_all(path: Path) -> None:
+    """Remove the file, emptied first: a worker that waits for it shall find no name there. Where one still writes, the
+    file stays, and the next owner waits for it."""
+    with contextlib.suppress(OSError), open(path, "r+b") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle.truncate(0)
+        path.unlink()
 
 
 def is_held(store: Store, name: str) -> bool:

@@ -27,6 +27,8 @@ from randscene.shards import lint, open_dataset
 if TYPE_CHECKING:
     import psutil
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 FAST = [
     "splits.train.scenes=5",
     "splits.val.scenes=1",
@@ -46,25 +48,16 @@ from randscene.generator import generate
 from randscene.manifests import load_spec, with_overrides
 generate(with_overrides(load_spec("demo"), sys.argv[3:]), sys.argv[1], sys.argv[2], workers=2)
 """
+NOT_PROMISED = ("failures.jsonl", "progress.jsonl", ".build.lock")
 
 
 def promised_bytes(root: Path) -> dict[str, str]:
     """SHA-256 of every file that a rebuild must reproduce."""
-    files = [*root.glob("shards/*"), *root.glob("scenes/*"), *root.glob("*.jsonl"), root / "dataset.json"]
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(files)
-        if path.name not in ("failures.jsonl", "progress.jsonl")
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in NOT_PROMISED
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray():
-    """One local Ray for the builds of this process: starting it is what takes time."""
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,9 @@ from randscene.manifests import load_spec, with_overrides
 from randscene.shards import lint
 from randscene.shards.store import open_store
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 SPEC = with_overrides(load_spec("demo"), [*FAST, "splits.train.scenes=3"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray():
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

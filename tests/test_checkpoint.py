@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from randscene.errors import CheckpointError, RandsceneError
+from randscene.files import unique_token
 from randscene.train.checkpoint import (
     checkpoint_sha256,
     latest_checkpoint,
@@ -142,7 +143,7 @@ def test_a_folder_of_another_run_or_of_something_else_is_refused_untouched(tmp_p
 
 
 def test_a_kill_during_the_very_first_write_does_not_spoil_the_folder(tmp_path):
-    (tmp_path / ".settings.json.77.tmp").write_text("{")
+    (tmp_path / f".settings.json.{unique_token()}.tmp").write_text("{")
     open_run(tmp_path, SETTINGS)
     assert load_run_settings(tmp_path) == SETTINGS
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,12 @@ from shard_fixtures import make_dataset
 from randscene.errors import DatasetError, RandsceneError
 from randscene.files import exclusive
 from randscene.generator.encode import EncodeActor, _placement, encode
-from randscene.ray_session import ray_session
 from randscene.shards import lint, open_dataset, read_tar
 from randscene.shards.latent_sidecar import latent_sets, sidecar_folder
 from randscene.shards.store import open_store
 from randscene.train import encode_voxels, load_encoder
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Iterator[None]:
-    """Started once: the calls of this process find it there."""
-    with ray_session("local", cpus=2):
-        yield
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 
 
 @pytest.fixture

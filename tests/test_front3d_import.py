@@ -26,19 +26,12 @@ from randscene.shards import Mixture, lint, open_dataset
 from randscene.shards.preview import write_preview
 from randscene.train.ground_truth import read_ground_truth
 
+pytestmark = pytest.mark.usefixtures("one_ray")
+
 SETTINGS = Front3dSettings(resolution=SIDE, rooms_per_shard=2)
 SPLITS = ("train=:-1", "val=-1:")
 COMMAND = [sys.executable, "-m", "randscene.cli.main", "import-3dfront"]
 OPTIONS = ["--resolution", str(SIDE), "--rooms-per-shard", "2", "--split", SPLITS[0], "--split", SPLITS[1]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray():
-    """One local Ray for the imports of this process: starting it is what takes time."""
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

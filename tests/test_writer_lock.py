@@ -44,10 +44,13 @@ def test_workers_of_the_present_owner_write_at_the_same_time(store):
         with worker_turn(store, ".lock", hold.token), worker_turn(store, ".lock", hold.token):
             hold.check()
     assert not is_held(store, ".lock")
+    assert [*store.sizes("")] == ([".lock"] if store.local is not None else [])
 
 
 def test_a_worker_of_a_former_owner_is_refused(store):
     with sole_writer(store, ".lock", busy="busy") as former:
+        pass
+    with pytest.raises(RandsceneError, match="is over"), worker_turn(store, ".lock", former.token):
         pass
     with (
         sole_writer(store, ".lock", busy="busy"),
@@ -60,9 +63,8 @@ def test_a_worker_of_a_former_owner_is_refused(store):
 def test_a_new_owner_waits_for_the_last_worker_of_a_killed_one(tmp_path):
     store = open_store(tmp_path)
     with sole_writer(store, ".lock", busy="busy") as former:
-        pass
-    orphan = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), former.token], stdout=subprocess.PIPE)
-    assert orphan.stdout is not None and orphan.stdout.readline() == b"writing\n"
+        orphan = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), former.token], stdout=subprocess.PIPE)
+        assert orphan.stdout is not None and orphan.stdout.readline() == b"writing\n"
     held = threading.Event()
 
     def take() -> None:
@@ -82,9 +84,8 @@ def test_workers_that_do_not_end_are_named_and_the_lock_is_given_back(tmp_path, 
     monkeypatch.setattr(writer_lock, "LET_GO_S", 0.2)
     store = open_store(tmp_path)
     with sole_writer(store, ".lock", busy="busy") as former:
-        pass
-    orphan = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), former.token], stdout=subprocess.PIPE)
-    assert orphan.stdout is not None and orphan.stdout.readline() == b"writing\n"
+        orphan = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), former.token], stdout=subprocess.PIPE)
+        assert orphan.stdout is not None and orphan.stdout.readline() == b"writing\n"
     with pytest.raises(RandsceneError, match="workers of an earlier build"), sole_writer(store, ".lock", busy="busy"):
         pass
     assert not is_held(store, ".lock")

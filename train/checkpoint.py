@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 _FOLDER = re.compile(r"step_([0-9]{7,})")
 _TEMPORARY = re.compile(r"\.step_[0-9]{7,}\.[0-9]+\.tmp")
-_LEFT_OVER = re.compile(r"\.settings\.json\.[0-9]+\.tmp")
+_LEFT_OVER = re.compile(r"\.settings\.json\.[0-9a-f]+\.tmp")
 _PART = re.compile(r"[a-z_]+")
 
 
