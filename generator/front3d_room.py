@@ -17,14 +17,14 @@ from randscene.generator.front3d_layout import Front3dFolder, Room
 from randscene.generator.front3d_settings import IMAGE_KINDS, Front3dSettings, ImageKind
 from randscene.generator.front3d_surface import SurfaceCloud, read_surface
 from randscene.generator.ray_caster import RayScene
-from randscene.generator.scene_maker import SceneFailedError, _encode_depth
+from randscene.generator.scene_maker import SceneFailedError
 from randscene.generator.view_centric import world_to_view
 from randscene.generator.visibility import count_visible
 from randscene.generator.voxelization import SceneVoxelizer
 from randscene.manifests.asset_mesh import AssetMesh, load_asset_mesh
 from randscene.manifests.mesh_part import plain_surface
 from randscene.shards.sample_codec import npz_bytes
-from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample
+from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample, encode_depth
 
 CLOUD_SLACK = 0.03
 """How far the box of an object's points may be from the box of its mesh, in shares of the room's largest side: points
@@ -254,7 +254,7 @@ class _Source:
         coords, offsets = kept.voxelizer.view(transform)
         # Pixels at an outline can belong to an object in MIDI's picture and to none in ours: those have no depth.
         depth = np.where(item.ids > 0, item.depth, np.inf).astype(np.float32)
-        code, depth_code = _encode_depth(depth) if settings.depth else (None, None)
+        code, depth_code = encode_depth(depth) if settings.depth else (None, None)
         visible = count_visible(item.ids, len(item.kept))
         instances = []
         for number, place in enumerate(item.kept):

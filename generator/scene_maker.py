@@ -23,7 +23,7 @@ from randscene.generator.view_centric import apply_transform, world_to_view
 from randscene.generator.visibility import VisibleView, keepable_views, label_view
 from randscene.generator.voxelization import SceneVoxelizer
 from randscene.manifests import AssetMesh, AssetRecord, DatasetSpec, load_asset_mesh, verified_path
-from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample
+from randscene.shards.view_sample import SCHEMA_VERSION, ViewSample, encode_depth
 
 LABEL_TOLERANCE = 1e-3
 """Share of the pixels on which Blender's own object index may differ from the embree ids before a scene is refused."""
@@ -240,7 +240,7 @@ class SceneMaker:
         )
         with self._clock.stage("voxelise"):
             coords, offsets = voxelizer.view(transform)
-        depth, depth_code = _encode_depth(view.depth) if self._spec.shards.depth else (None, None)
+        depth, depth_code = encode_depth(view.depth) if self._spec.shards.depth else (None, None)
         instances = [
             {
                 "uid": instance.uid,
@@ -294,14 +294,3 @@ def _spread(views: list[int], most: int) -> list[int]:
     """At most so many of the views, evenly spread."""
     count = min(most, len(views))
     return [views[(2 * i + 1) * len(views) // (2 * count)] for i in range(count)]
-
-
-def _encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """Camera z in metres (inf = background) as uint16 and the {scale, offset} that undo it; 0 is background."""
-    hit = np.isfinite(depth)
-    near, far = (float(depth[hit].min()), float(depth[hit].max())) if hit.any() else (0.0, 1.0)
-    # 1..65535 spans [near, far]; a scene of zero depth range still needs a scale above zero.
-    scale = max(far - near, 1e-6) / 65534
-    code = np.zeros(depth.shape, np.uint16)
-    code[hit] = np.round((depth[hit].astype(np.float64) - near) / scale).astype(np.uint16) + 1
-    return code, {"scale": scale, "offset": near - scale}

@@ -71,6 +71,13 @@ class ScenePool:
             actor = self._start()
             self._starting[actor.ready.remote()] = actor
 
+    def close(self) -> None:
+        """End all actors, at work or not. Left to itself Ray ends them once nobody holds them, and an error that was
+        caught holds them, through its traceback, against the next build of the process."""
+        for actor in [*self._idle, *self._starting.values(), *(job.actor for job in self._running.values())]:
+            self._ray.kill(actor)
+        self._idle, self._starting, self._running = [], {}, {}
+
     def assign(self, scene: int, attempt: int) -> None:
         """Let an idle actor make a scene."""
         actor = self._idle.pop()

@@ -206,6 +206,29 @@ def _check(sample: ViewSample, where: str) -> None:
         must(bool(np.isfinite(sample.latents).all()), "latents", "has a value that is not finite")
 
 
+def encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """A depth picture as a sample holds it.
+
+    Parameters
+    ----------
+    depth : np.ndarray
+        (H, W) float: camera z in metres, `inf` where nothing was hit.
+
+    Returns
+    -------
+    (np.ndarray, dict)
+        (H, W) uint16, 0 where nothing was hit, and the `scale` and `offset`, metres, that undo it:
+        `code * scale + offset`.
+    """
+    hit = np.isfinite(depth)
+    near, far = (float(depth[hit].min()), float(depth[hit].max())) if hit.any() else (0.0, 1.0)
+    # 1..65535 spans [near, far]; a scene of zero depth range still needs a scale above zero.
+    scale = max(far - near, 1e-6) / 65534
+    code = np.zeros(depth.shape, np.uint16)
+    code[hit] = np.round((depth[hit].astype(np.float64) - near) / scale).astype(np.uint16) + 1
+    return code, {"scale": scale, "offset": near - scale}
+
+
 def _array(array: np.ndarray, field: str, dtype: type, shape: tuple[int | None, ...], where: str) -> None:
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape))
     if array.dtype != dtype or not fits:
