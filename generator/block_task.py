@@ -6,11 +6,13 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from randscene import seeding
 from randscene.errors import DatasetError, RandsceneError
 from randscene.generator.dataset_folder import Block, DatasetFolder, StagedScene
 from randscene.shards.commit import commit_shard, local_copy
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index
 from randscene.shards.store import open_store
 
 Places = dict[str, dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]]]
@@ -75,20 +77,34 @@ def pack_block(
                     _find_members(tars.enter_context(copy), tars, places)
                 except DatasetError as error:
                     damaged[scene] = str(error)
-            if damaged:
+            index = _committed(folder, block, header) if damaged else None
+            if damaged and index is None:
                 for scene in damaged:
                     folder.unstage(scene)
                 return PackedBlock(damaged=damaged)
-            keys = sorted(places)
-            order = seeding.generator(seed, "shard", block.split, block.number).permutation(len(keys))
-            # Read one sample at a time: a block with latents can be larger than memory.
-            samples = ((keys[i], _members(places[keys[i]])) for i in order)
-            index = commit_shard(folder.store, folder.shard_name(block), samples, header=header)
+            if index is None:
+                keys = sorted(places)
+                order = seeding.generator(seed, "shard", block.split, block.number).permutation(len(keys))
+                # Read one sample at a time: a block with latents can be larger than memory.
+                samples = ((keys[i], _members(places[keys[i]])) for i in order)
+                index = commit_shard(folder.store, folder.shard_name(block), samples, header=header)
             for scene in staged:
                 folder.unstage(scene)
     except RandsceneError as error:
         return PackedBlock(error=str(error))
     return PackedBlock(samples=len(index), bytes=index.tar_bytes, sha256=index.tar_sha256)
+
+
+def _committed(folder: DatasetFolder, block: Block, header: Mapping[str, Any]) -> ShardIndex | None:
+    """The index of the very shard that would be packed, where a packer died between its commit and its clean-up."""
+    name = folder.shard_name(block)
+    index_name = name.removesuffix(".tar") + INDEX_ENDING
+    try:
+        index = parse_index(folder.store.read(index_name), where=f"{folder.store.url}/{index_name}")
+        with local_copy(folder.store, name, sha256=index.tar_sha256):
+            return index if index.header == header else None
+    except (FileNotFoundError, DatasetError):
+        return None
 
 
 def unpack_block(url: str, block: Block, sha256: str, fingerprint: str) -> dict[int, StagedScene]:

@@ -5,12 +5,13 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from randscene.errors import RandsceneError
+from randscene.generator.block_state import BlockState, Totals
 from randscene.generator.block_task import PackedBlock, pack_block
-from randscene.generator.dataset_folder import Block, DatasetFolder, StagedScene
+from randscene.generator.dataset_folder import WORK, DatasetFolder
 from randscene.generator.failures import NAME as FAILURES
 from randscene.generator.failures import Failure, reasons
 from randscene.generator.journal import Journal
@@ -20,6 +21,7 @@ from randscene.generator.scene_pool import ScenePool
 from randscene.generator.scene_task import SceneActor, SceneOutcome
 from randscene.manifests import AssetRecord, DatasetSpec
 from randscene.ray_session import dashboard_url, deaths
+from randscene.shards.commit import remove_leftovers
 from randscene.shards.writer_lock import Hold
 
 log = logging.getLogger(__name__)
@@ -70,34 +72,6 @@ class Progress:
     """URL of Ray's dashboard, or empty."""
 
 
-@dataclass
-class BlockState:
-    """What is known of a block: first its scenes, in the end its shard."""
-
-    block: Block
-    staged: dict[int, StagedScene] = field(default_factory=dict)
-    given_up: dict[int, str] = field(default_factory=dict)
-    committed: bool = False
-    scenes: int = 0
-    samples: int = 0
-    bytes: int = 0
-    sha256: str = ""
-
-    @property
-    def ready(self) -> bool:
-        """Whether the block can be packed."""
-        return len(self.staged) + len(self.given_up) == len(self.block.scenes)
-
-    @property
-    def staged_bytes(self) -> int:
-        return sum(scene.bytes for scene in self.staged.values())
-
-    def commit(self, scenes: int, samples: int, size: int, sha256: str) -> None:
-        """Note that the shard is there."""
-        self.committed, self.staged = True, {}
-        self.scenes, self.samples, self.bytes, self.sha256 = scenes, samples, size, sha256
-
-
 class BuildDriver:
     """One run over the blocks of a dataset.
 
@@ -142,8 +116,17 @@ class BuildDriver:
         self._max_staged_bytes = max_staged_bytes
         self._hold = hold
         self._progress = progress
-        self._owner = {scene: state for state in self.unfinished for scene in state.block.scenes}
+        self._scenes_total = sum(len(state.block.scenes) for state in states)
+        self._totals = Totals.of(states)
+        self._owner: dict[int, BlockState] = {}
+        """The blocks that are begun and not in a shard, by scene."""
         self._todo: deque[tuple[int, int]] = deque()
+        """Scenes of those blocks to make, and their attempts."""
+        self._fresh: deque[BlockState] = deque()
+        """Blocks that are not begun."""
+        self._fresh_scenes = 0
+        self._ready: deque[BlockState] = deque()
+        """Blocks to pack."""
         self._packing: dict[Any, BlockState] = {}
         self._tries: dict[tuple[int, int], int] = {}
         self._failure_journal = Journal(folder.store, FAILURES)
@@ -164,6 +147,8 @@ class BuildDriver:
         try:
             self._run(ray, records, workers)
         finally:
+            if self._pool is not None:
+                self._pool.close()
             self._progress_journal.add(asdict(self._snapshot()))
             self._progress_journal.flush()
             self._failure_journal.flush()
@@ -177,38 +162,31 @@ class BuildDriver:
         pool = self._pool = ScenePool(
             ray, lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures, self._hold.token)
         )
-        self._todo = deque(
-            (scene, 0)
-            for state in self.unfinished
-            for scene in state.block.scenes
-            if scene not in state.staged and scene not in state.given_up
-        )
-        waiting = list(self.unfinished)
+        self._line_up()
         resized = ticked = float("-inf")
         room = 0
-        while self._todo or pool.at_work or self._packing or waiting:
+        while self._totals.shards < len(self.states):
             now = time.monotonic()
             if now - resized >= RESIZE_S:
                 resized = now
                 self._hold.check()
                 room = self._room(ray, workers)
-            pool.grow(min(len(self._todo) + pool.at_work, room))
-            for state in [state for state in waiting if state.ready][: PACKERS - len(self._packing)]:
-                waiting.remove(state)
+            pool.grow(min(self._scenes_left + pool.at_work, room))
+            while self._ready and len(self._packing) < PACKERS:
+                state = self._ready.popleft()
                 scenes = state.staged, state.given_up
                 ref = remote_pack.remote(url, state.block, *scenes, self._spec.seed, self.identity, self._hold.token)
                 self._packing[ref] = state
             while pool.has_idle and (following := self._next_scene()) is not None:
                 pool.assign(*following)
-            if self._todo and not (pool.at_work or self._packing) and pool.has_idle:
+            if self._scenes_left and not (pool.at_work or self._packing) and pool.has_idle:
                 raise RandsceneError(
                     f"{url}: the disk is nearly full; free some space, then run the same command again"
                 )
             for ref in ray.wait([*pool.refs, *self._packing], num_returns=1, timeout=TICK_S)[0]:
                 if ref in self._packing:
                     state = self._packing.pop(ref)
-                    if not self._settle_block(state, self._packed(ray, ref)):
-                        waiting.insert(0, state)
+                    self._settle_block(state, self._packed(ray, ref))
                 elif (outcome := pool.take(ref)) is not None:
                     self._settle_scene(outcome)
                 elif self._working_since is None and pool.ready:
@@ -216,6 +194,7 @@ class BuildDriver:
             if time.monotonic() - ticked >= TICK_S / 4:
                 ticked = time.monotonic()
                 self._report()
+        self._sweep()
         self._report()
 
     def _room(self, ray: Any, workers: int | None) -> int:
@@ -224,32 +203,53 @@ class BuildDriver:
         # More would wait for a card until the others are done.
         return min(workers, room) if workers and "num_gpus" in options else workers or room
 
+    def _line_up(self) -> None:
+        """Sort what is left to do: blocks to pack, scenes of blocks that are begun, blocks that are not."""
+        self._totals = Totals.of(self.states)
+        for state in self.unfinished:
+            if state.ready:
+                self._ready.append(state)
+            elif state.staged or state.given_up:
+                self._begin(state)
+            else:
+                self._fresh.append(state)
+                self._fresh_scenes += len(state.block.scenes)
+
+    def _begin(self, state: BlockState) -> None:
+        self._owner |= dict.fromkeys(state.block.scenes, state)
+        self._todo.extend((scene, 0) for scene in state.missing)
+
+    @property
+    def _scenes_left(self) -> int:
+        """Scenes that nobody makes yet."""
+        return len(self._todo) + self._fresh_scenes
+
     def _next_scene(self) -> tuple[int, int] | None:
         """The next scene to make and its attempt; None where there is none, or no room for what it would leave."""
-        if not self._todo or not self._disk_has_room():
-            return None
-        if sum(state.staged_bytes for state in self.unfinished if not state.committed) <= self._max_staged_bytes:
-            return self._todo.popleft()
-        # Too much waits: finish what is begun.
         assert self._pool is not None
-        begun = {id(self._owner[scene]) for scene in self._pool.scenes}
-        for place, (scene, attempt) in enumerate(self._todo):
-            state = self._owner[scene]
-            if state.staged or id(state) in begun or not begun:
-                del self._todo[place]
-                return scene, attempt
-        return None
+        if not self._scenes_left or not self._disk_has_room():
+            return None
+        if not self._todo:
+            # While too much waits, finish what is begun.
+            if self._totals.staged_bytes > self._max_staged_bytes and self._pool.at_work:
+                return None
+            state = self._fresh.popleft()
+            self._fresh_scenes -= len(state.block.scenes)
+            self._begin(state)
+        return self._todo.popleft()
 
     def _disk_has_room(self) -> bool:
         local = self._folder.store.local
         if local is None:
             return True
         assert self._pool is not None
-        staged = [scene.bytes for state in self.unfinished for scene in state.staged.values()]
-        largest = max(staged, default=0)
         # Each scene at work, this one, and one shard beside its staged scenes.
-        needed = largest * (self._pool.at_work + 1 + self._spec.shards.scenes_per_shard)
+        needed = self._totals.largest * (self._pool.at_work + 1 + self._spec.shards.scenes_per_shard)
         return shutil.disk_usage(local).free > FREE_BYTES + needed
+
+    def _sweep(self) -> None:
+        """Remove what killed workers left half written: all is committed, nobody writes any more."""
+        remove_leftovers(self._folder.store, ("shards", "scenes", WORK))
 
     def _packed(self, ray: Any, ref: Any) -> PackedBlock | None:
         """The answer of a packer; None when it died, however often Ray tried."""
@@ -260,27 +260,31 @@ class BuildDriver:
             return None
         return packed
 
-    def _settle_block(self, state: BlockState, packed: PackedBlock | None) -> bool:
-        """Book what became of a block; False when it must be packed again."""
+    def _settle_block(self, state: BlockState, packed: PackedBlock | None) -> None:
+        """Book what became of a block, and put it or its damaged scenes back where they shall be tried again."""
         name = self._folder.shard_name(state.block)
         if packed is None:
             key = (-1, state.block.scenes[0])
             self._tries[key] = self._tries.get(key, 0) + 1
             if self._tries[key] > OTHER_RETRIES:
                 raise RandsceneError(f"{name}: each process that packed it died; see that memory does not run out")
-            return False
+            self._ready.appendleft(state)
+            return
         if packed.error:
             raise RandsceneError(f"{name}: {packed.error}")
         for scene, message in packed.damaged.items():
-            attempt = state.staged.pop(scene).attempt
-            self._fail(
-                SceneOutcome(scene=scene, attempt=attempt, reason="damaged", stage="pack", message=message), True
-            )
-            self._todo.appendleft((scene, attempt))
+            staged = state.staged.pop(scene)
+            self._totals.unstage(staged)
+            self._owner[scene] = state
+            lost = SceneOutcome(scene=scene, attempt=staged.attempt, reason="damaged", stage="pack", message=message)
+            self._fail(lost, True)
+            self._todo.appendleft((scene, staged.attempt))
         if packed.damaged:
-            return False
+            return
+        for scene in state.block.scenes:
+            self._owner.pop(scene, None)
+        self._totals.commit(state.staged.values(), packed.bytes)
         state.commit(len(state.staged), packed.samples, packed.bytes, packed.sha256)
-        return True
 
     def _settle_scene(self, outcome: SceneOutcome) -> None:
         """Book what became of a scene, and put it back where it shall be tried again."""
@@ -291,8 +295,10 @@ class BuildDriver:
         state = self._owner[outcome.scene]
         if outcome.staged is not None:
             state.staged[outcome.scene] = outcome.staged
+            self._totals.stage(outcome.staged)
             self.scenes_made += 1
             self.views_made += outcome.staged.samples
+            self._pack_if_ready(state)
             return
         key = (outcome.scene, outcome.attempt)
         self._tries[key] = self._tries.get(key, 0) + 1
@@ -304,6 +310,12 @@ class BuildDriver:
             self._todo.appendleft((outcome.scene, outcome.attempt + 1))
         else:
             state.given_up[outcome.scene] = outcome.reason
+            self._totals.given_up += 1
+            self._pack_if_ready(state)
+
+    def _pack_if_ready(self, state: BlockState) -> None:
+        if state.ready:
+            self._ready.append(state)
 
     def _fail(self, outcome: SceneOutcome, same_again: bool) -> None:
         failure = Failure(
@@ -319,24 +331,23 @@ class BuildDriver:
         self._failure_journal.add(asdict(failure))
 
     def _snapshot(self) -> Progress:
-        done = sum(state.scenes or len(state.staged) for state in self.states)
-        given_up = sum(len(state.given_up) for state in self.states)
-        total = sum(len(state.block.scenes) for state in self.states)
+        totals = self._totals
+        left = self._scenes_total - totals.scenes - totals.given_up
         local, since = self._folder.store.local, self._working_since
         seconds = time.monotonic() - since if since is not None else 0.0
         return Progress(
-            scenes_done=done,
-            scenes_total=total,
-            scenes_given_up=given_up,
-            shards_done=sum(state.committed for state in self.states),
+            scenes_done=totals.scenes,
+            scenes_total=self._scenes_total,
+            scenes_given_up=totals.given_up,
+            shards_done=totals.shards,
             shards_total=len(self.states),
             views=self.views_made,
             views_per_s=round(self.views_made / seconds, 3) if seconds else 0.0,
             failures=reasons(self.failures),
-            bytes=sum(state.bytes for state in self.states),
-            staged_bytes=sum(state.staged_bytes for state in self.unfinished if not state.committed),
+            bytes=totals.bytes,
+            staged_bytes=totals.staged_bytes,
             free_bytes=shutil.disk_usage(local).free if local is not None else None,
-            seconds_left=round(seconds / self.scenes_made * (total - done - given_up), 1) if self.scenes_made else None,
+            seconds_left=round(seconds / self.scenes_made * left, 1) if self.scenes_made else None,
             workers=self._pool.ready if self._pool is not None else 0,
             dashboard=dashboard_url(),
         )

@@ -31,6 +31,7 @@ def lock(lock_path: Path) -> "list[AssetRecord]":
 def one_ray() -> Iterator[None]:
     """One local Ray for what a module runs in this process: starting it is what takes time."""
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
+    # "local": never a cluster that happens to run on this machine.
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()
