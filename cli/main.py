@@ -9,6 +9,7 @@ import typer
 from randscene.cli import assets
 from randscene.cli.demo import demo
 from randscene.cli.encode import encode
+from randscene.cli.estimate import estimate
 from randscene.cli.evaluate import evaluate
 from randscene.cli.generate import generate, plan
 from randscene.cli.import_3dfront import import_3dfront
@@ -29,7 +30,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
-for command in (plan, verify, generate, status, failures, retry, encode, lint, preview, train, predict, evaluate, demo):
+for command in (
+    *(plan, verify, estimate, generate, status, failures, retry),
+    *(encode, lint, preview, train, predict, evaluate, demo),
+):
     app.command()(command)
 app.command("import-3dfront")(import_3dfront)
 

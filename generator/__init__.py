@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from randscene.generator.build import BuildReport, generate
+    from randscene.generator.estimate_build import estimate
+    from randscene.generator.estimate_total import Estimate
     from randscene.generator.front3d_import import ImportReport, import_3dfront
     from randscene.generator.layout_report import LayoutReport
     from randscene.generator.planning import plan
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BuildReport": "build",
+    "Estimate": "estimate_total",
     "ImportReport": "front3d_import",
     "LayoutReport": "layout_report",
     "SceneRecipe": "recipe",
+    "estimate": "estimate_build",
     "generate": "build",
     "import_3dfront": "front3d_import",
     "plan": "planning",
@@ -28,9 +32,11 @@ _HOME = {
 }
 __all__ = [
     "BuildReport",
+    "Estimate",
     "ImportReport",
     "LayoutReport",
     "SceneRecipe",
+    "estimate",
     "generate",
     "import_3dfront",
     "plan",

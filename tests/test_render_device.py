@@ -108,7 +108,9 @@ def test_renderers_share_a_card_and_no_more_are_started_than_find_room() -> None
 def test_a_renderer_sees_the_card_that_ray_gave_to_its_actor() -> None:
     ray = pytest.importorskip("ray")
     # A card need not exist to be counted.
-    ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False)
+    ray.init(
+        "local", num_cpus=2, num_gpus=2, include_dashboard=False, object_store_memory=128 * 2**20, log_to_driver=False
+    )
     try:
         options, _ = actor_options(spec("eevee", "gpu", "render.processes_per_gpu=1").render, ray.cluster_resources())
 
