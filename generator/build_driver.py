@@ -11,7 +11,7 @@ from typing import Any
 from randscene.errors import RandsceneError
 from randscene.generator.block_state import BlockState, Totals
 from randscene.generator.block_task import PackedBlock, pack_block
-from randscene.generator.dataset_folder import WORK, DatasetFolder
+from randscene.generator.dataset_folder import WORK, DatasetFolder, versions
 from randscene.generator.failures import NAME as FAILURES
 from randscene.generator.failures import Failure, reasons
 from randscene.generator.journal import Journal
@@ -160,7 +160,9 @@ class BuildDriver:
         remote_pack = ray.remote(num_cpus=0, max_retries=3)(pack_block)
         shared = [ray.put(self._spec), ray.put(list(records))]
         pool = self._pool = ScenePool(
-            ray, lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures, self._hold.token)
+            ray,
+            lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures, self._hold.token),
+            versions(self._spec),
         )
         self._line_up()
         resized = ticked = float("-inf")

@@ -1,6 +1,6 @@
 """ScenePool: Ray actors that make scenes. They come and go with the machines; no scene waits on one without a place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,14 @@ class ScenePool:
         A connected Ray.
     start : callable
         Starts one more actor and returns its handle.
+    versions : dict
+        Of the software that decides bytes, as the driver has it: no actor may have others.
     """
 
-    def __init__(self, ray: Any, start: Callable[[], Any]) -> None:
+    def __init__(self, ray: Any, start: Callable[[], Any], versions: Mapping[str, str]) -> None:
         self._ray = ray
         self._start = start
+        self._versions = versions
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._running: dict[Any, _Job] = {}
@@ -89,12 +92,12 @@ class ScenePool:
         Raises
         ------
         RandsceneError
-            If actors die one after the other before any has started.
+            If actors die one after the other before any has started, or one has other versions than the driver.
         """
         if ref in self._starting:
             actor = self._starting.pop(ref)
             try:
-                self._ray.get(ref)
+                found = self._ray.get(ref)
             except deaths(self._ray) as error:
                 self._failed_starts += 1
                 if self._failed_starts >= FAILED_STARTS:
@@ -103,6 +106,12 @@ class ScenePool:
                         "machine has the same randscene, and memory to spare"
                     ) from error
                 return None
+            if found != self._versions:
+                names = [name for name in {**self._versions, **found} if found.get(name) != self._versions.get(name)]
+                differing = ", ".join(f"{name} {found.get(name)}, not {self._versions.get(name)}" for name in names)
+                raise RandsceneError(
+                    f"a worker has {differing}: its scenes would have other bytes; give every machine the same versions"
+                )
             self._failed_starts = 0
             self._idle.append(actor)
             return None

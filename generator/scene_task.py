@@ -1,13 +1,12 @@
 """The work of a Ray actor: one scene, from recipe to staged tar. Only names and small records travel."""
 
 import logging
-import os
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from randscene.errors import PlanError, RandsceneError, RenderError
-from randscene.generator.dataset_folder import DatasetFolder, StagedScene
+from randscene.generator.dataset_folder import DatasetFolder, StagedScene, versions
 from randscene.generator.light_pictures import Picture
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.scene_glb import scene_glb
@@ -59,9 +58,9 @@ class SceneActor:
         self._fingerprint = fingerprint
         self._maker: SceneMaker | None = None
 
-    def ready(self) -> int:
-        """Process id. Answers once the actor has a place and has started."""
-        return os.getpid()
+    def ready(self) -> dict[str, str]:
+        """Versions of the software that decides bytes, here. Answers once the actor has a place and has started."""
+        return versions(self._spec)
 
     def make(self, scene: int, attempt: int) -> SceneOutcome:
         """Plan, render, voxelise and encode one scene; commit it to the work folder. Never raises."""

@@ -10,10 +10,11 @@ import pytest
 from test_build import FAST
 
 from randscene import seeding
+from randscene.errors import RandsceneError
 from randscene.generator.block_state import BlockState, Totals
 from randscene.generator.block_task import PackedBlock
 from randscene.generator.build_driver import BuildDriver
-from randscene.generator.dataset_folder import DatasetFolder, StagedScene, blocks
+from randscene.generator.dataset_folder import DatasetFolder, StagedScene, blocks, versions
 from randscene.generator.planning import PlanContext
 from randscene.generator.scene_task import SceneOutcome
 from randscene.manifests import load_spec, with_overrides
@@ -31,6 +32,7 @@ class StubRay:
 
     def __init__(self, seed: int, workers: int) -> None:
         self.rng = seeding.generator(seed, "stub")
+        self.versions = versions(SPEC)
         self.watch: Callable[[], None] = lambda: None
         self.begin: Callable[[int], None] = lambda scene: None
         self._workers = workers
@@ -50,7 +52,7 @@ class StubRay:
         def made(what: Any) -> Any:
             if not isinstance(what, type):
                 return SimpleNamespace(remote=lambda *asked: self._answer(self._pack(*asked)))
-            ready = SimpleNamespace(remote=lambda: self._answer(1))
+            ready = SimpleNamespace(remote=lambda: self._answer(self.versions))
             make = SimpleNamespace(remote=lambda *asked: self._answer(self._make(*asked)))
             return SimpleNamespace(remote=lambda *asked: SimpleNamespace(ready=ready, make=make))
 
@@ -154,3 +156,13 @@ def test_what_killed_writers_left_half_written_is_gone_when_a_build_ends(lock, t
     kept.write_bytes(b"whole")
     driver_of(tmp_path, [BlockState(block) for block in blocks(SPEC)], lock).run(StubRay(0, workers=2), lock, None)
     assert not any(path.exists() for path in left) and kept.exists()
+
+
+def test_a_worker_with_other_software_is_refused_by_name(lock, tmp_path):
+    states = [BlockState(block) for block in blocks(SPEC)]
+    ray = StubRay(0, workers=2)
+    ray.versions = {**versions(SPEC), "pillow": "1.0"}
+    with pytest.raises(
+        RandsceneError, match=r"a worker has pillow 1\.0, not [0-9.]+: its scenes would have other bytes"
+    ):
+        driver_of(tmp_path, states, lock).run(ray, lock, None)
