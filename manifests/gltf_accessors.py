@@ -139,6 +139,8 @@ class GltfData:
         places, stored, count = sparse["indices"], sparse["values"], sparse["count"]
         if places.get("componentType") not in (5121, 5123, 5125):
             raise AssetError("malformed", "places of sparse values are not stored as unsigned integers")
+        if count < 0:
+            raise AssetError("malformed", f"there are {count} sparse values")
         kind = np.dtype(TYPES[places["componentType"]]).newbyteorder("<")
         where = self._elements(places["bufferView"], places.get("byteOffset", 0), kind, count, 1)[:, 0]
         if count and where.max() >= len(values):

@@ -104,9 +104,7 @@ class _Primitive:
         self.faces = places.reshape(-1, 3).astype(np.int64)
         self.positions = positions[self._used]
         self.deltas = [
-            self._sized(data.accessor(target["POSITION"]), "a morph target")[self._used]
-            if "POSITION" in target
-            else None
+            self._moves(target["POSITION"])[self._used] if "POSITION" in target else None
             for target in primitive.get("targets", [])
         ]
 
@@ -138,6 +136,13 @@ class _Primitive:
         if accessor.get("type") not in kinds or accessor.get("componentType") not in TYPES:
             raise AssetError("malformed", f"the attribute {name} is stored as {accessor.get('type')}")
         self._sized(self._attribute(name), name)
+
+    def _moves(self, accessor: int) -> NDArray[Any]:
+        """(all vertices, 3) of a morph target."""
+        kind = self._data.item("accessors", accessor).get("type")
+        if kind != "VEC3":
+            raise AssetError("malformed", f"a morph target is stored as {kind}")
+        return self._sized(self._data.accessor(accessor), "a morph target")
 
     def _sized(self, values: NDArray[Any], what: str) -> NDArray[Any]:
         if len(values) != self._count:

@@ -184,29 +184,26 @@ def places(value: object, path: tuple = ()) -> Iterator[tuple]:
         yield from places(inner, (*path, key))
 
 
-@given(
-    make=st.sampled_from([box_draft, draco, instanced, morphing, skinned, sparse, textured]),
-    choice=st.integers(0, 10**6),
-    value=st.sampled_from(
-        [None, True, -1, 0, 1, 3, 99, 2**31, 2**40, -0.5, 1e30, "", "x", "VEC2", [], [1, 2], {}, 5122]
-    ),
-)
-@settings(deadline=None, max_examples=300)
-def test_whatever_stands_in_a_field_the_file_is_read_or_refused_with_a_reason(tmp_path_factory, make, choice, value):
+ODD = (None, True, -1, 0, 1, 3, 99, 2**31, 2**40, -0.5, 1e30, "", "x", "VEC2", [], [1, 2], {}, 5122)
+
+
+@pytest.mark.parametrize("make", [box_draft, draco, instanced, morphing, skinned, sparse, textured])
+def test_whatever_stands_in_a_field_the_file_is_read_or_refused_with_a_reason(tmp_path, make):
     draft = make()
-    header = copy.deepcopy(draft.header)
-    found = list(places(header))
-    *path, last = found[choice % len(found)]
-    inner = header
-    for key in path:
-        inner = inner[key]
-    inner[last] = value
-    try:
-        mesh = load_asset_mesh(write_glb(tmp_path_factory.mktemp("mesh") / "mesh.glb", header, draft.data))
-    except AssetError as error:
-        assert error.reason != "unreadable" or path == ["asset"] or last == "asset"
-    else:
-        assert np.isfinite(mesh.bounds).all()
+    for *path, last in places(draft.header):
+        for value in ODD:
+            header = copy.deepcopy(draft.header)
+            inner = header
+            for key in path:
+                inner = inner[key]
+            inner[last] = value
+            try:
+                mesh = load_asset_mesh(write_glb(tmp_path / "mesh.glb", header, draft.data))
+            except AssetError as error:
+                known = error.reason != "unreadable" or path == ["asset"] or last == "asset"
+                assert known, f"{[*path, last]} = {value!r}: {error}"
+            else:
+                assert np.isfinite(mesh.bounds).all(), f"{[*path, last]} = {value!r}"
 
 
 def test_messages_name_the_broken_field(tmp_path):
