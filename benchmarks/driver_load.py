@@ -16,6 +16,7 @@ import itertools
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from small_builds import RAY_CAST, small_lock, small_spec
 
 from randscene.generator.block_task import PackedBlock
 from randscene.generator.build_driver import BlockState, BuildDriver, Progress
-from randscene.generator.dataset_folder import DatasetFolder, StagedScene, blocks
+from randscene.generator.dataset_folder import DatasetFolder, StagedScene, blocks, versions
 from randscene.generator.planning import PlanContext
 from randscene.generator.scene_task import SceneOutcome
 from randscene.manifests import load_lock
@@ -48,7 +49,8 @@ class StubRay:
     exceptions = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in (
         "RayActorError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")})  # fmt: skip
 
-    def __init__(self, workers: int, answers: int) -> None:
+    def __init__(self, workers: int, answers: int, versions: Mapping[str, str]) -> None:
+        self._versions = versions
         self._workers = workers
         self._left = answers
         self._numbers = itertools.count()
@@ -60,10 +62,13 @@ class StubRay:
     def put(self, value: Any) -> Any:
         return value
 
+    def kill(self, actor: Any) -> None:
+        pass
+
     def remote(self, **options: Any) -> Any:
         def made(function: Any) -> Any:
             if isinstance(function, type):
-                methods = {"ready": lambda: 1, "make": self._made}
+                methods = {"ready": lambda: self._versions, "make": self._made}
                 handles = {name: SimpleNamespace(remote=self._asked(call)) for name, call in methods.items()}
                 return SimpleNamespace(remote=lambda *_: SimpleNamespace(**handles))
             return SimpleNamespace(remote=self._asked(self._packed))
@@ -149,7 +154,7 @@ def measure(scenes: int, lock_path: Path, root: Path, state: str, args: argparse
     snapshot = (time.process_time() - begun) / SNAPSHOTS
     begun = time.process_time()
     with contextlib.suppress(_EnoughError):
-        driver.run(StubRay(args.workers, args.answers), lock, args.workers)
+        driver.run(StubRay(args.workers, args.answers, versions(spec)), lock, args.workers)
     spent = (time.process_time() - begun) / driver.scenes_made
     memory = (psutil.Process().memory_info().rss - before) / 2**20
     return f"{scenes:>9,} {state:>6} {1000 * spent:>11.3f} {1000 * snapshot:>12.2f} {memory:>11.0f}"
