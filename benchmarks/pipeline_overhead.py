@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from small_builds import RAY_CAST, cpu_seconds, folder_for, promised_bytes, small_lock, small_spec
+from small_builds import RAY_CAST, ProcessorTime, folder_for, promised_bytes, small_lock, small_spec
 
 PLAIN_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """One thread, as Ray gives an actor of one CPU."""
@@ -108,7 +108,8 @@ def ray_side(folder: Path, assignments: Sequence[str], workers: int) -> dict[str
     marks: dict[str, tuple[float, dict[str, float]]] = {}
 
     def mark(name: str) -> None:
-        marks.setdefault(name, (time.monotonic(), cpu_seconds(os.getpid())))
+        if name not in marks:
+            marks[name] = time.monotonic(), spent.by_kind()
 
     def note(state: Progress) -> None:
         if state.workers:
@@ -117,8 +118,9 @@ def ray_side(folder: Path, assignments: Sequence[str], workers: int) -> dict[str
             mark("done")
 
     spec = small_spec(assignments)
+    spent = ProcessorTime()
     mark("begun")
-    with ray_session(None, cpus=workers):
+    with ray_session(None, cpus=workers), spent:
         mark("ray started")
         report = generate(spec, folder / "assets.lock.jsonl", folder / "ray", workers=workers, progress=note)
         mark("closed")

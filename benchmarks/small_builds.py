@@ -8,13 +8,16 @@ makes one, as the scripts beside this one start it, and prints its progress as l
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import psutil
 
@@ -23,7 +26,7 @@ from randscene.generator.build_driver import Progress
 from randscene.manifests import DatasetSpec, build_lock, load_spec, with_overrides
 
 KINDS = ("driver", "actor", "packer", "renderer", "ray")
-"""`ray` is what Ray runs beside ours: its scheduler, its tables, and workers that wait to become packers."""
+"""`ray` is what Ray runs beside ours: its scheduler, its tables, and workers that are nobody's yet."""
 RAY_CAST = (
     "render.engine=raycast",
     "latents.encoder=null",
@@ -63,7 +66,7 @@ def kind_of(process: psutil.Process, driver: int) -> str:
     command = " ".join(process.cmdline())
     if command.startswith("ray::SceneActor"):
         return "actor"
-    if command.startswith("ray::pack_block"):
+    if command.startswith(("ray::BlockPacker", "ray::pack_block")):
         return "packer"
     return "renderer" if "randscene.blender_scripts.worker" in command else "ray"
 
@@ -77,14 +80,52 @@ def processes(driver: int) -> Iterator[tuple[str, psutil.Process]]:
                 yield kind_of(process, driver), process
 
 
-def cpu_seconds(driver: int) -> dict[str, float]:
-    """Processor seconds of a build by kind so far, those of processes that have ended counted with who waited."""
-    spent = dict.fromkeys(KINDS, 0.0)
-    for kind, process in processes(driver):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            spent[kind] += times.user + times.system + times.children_user + times.children_system
-    return spent
+class ProcessorTime:
+    """Processor seconds of a build by kind. Nobody keeps the account of a worker that Ray has ended: so look every
+    second, and remember.
+
+    Use it as a context in the driver; what looking costs is not counted.
+    """
+
+    def __init__(self) -> None:
+        self._spent: dict[tuple[int, float], tuple[str, float]] = {}
+        self._looking = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def by_kind(self) -> dict[str, float]:
+        """Seconds so far."""
+        self._look()
+        with self._lock:
+            sums = dict.fromkeys(KINDS, 0.0)
+            for kind, seconds in self._spent.values():
+                sums[kind] += seconds
+            sums["driver"] -= self._looking
+            return sums
+
+    def _keep_looking(self) -> None:
+        while not self._ended.wait(1.0):
+            self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            begun = time.thread_time()
+            for kind, process in processes(os.getpid()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times, key = process.cpu_times(), (process.pid, process.create_time())
+                    known = self._spent.get(key, (kind, 0.0))[0]
+                    # A worker keeps the kind that it was once seen as.
+                    self._spent[key] = (known if kind == "ray" else kind, times.user + times.system)
+            self._looking += time.thread_time() - begun
 
 
 def promised_bytes(root: Path) -> dict[str, str]:
