@@ -130,11 +130,10 @@ class ProcessorTime:
 
 def promised_bytes(root: Path) -> dict[str, str]:
     """SHA-256 of every file that a second build must reproduce."""
-    files = [path for what in ("shards/*", "scenes/*", "*.jsonl", "dataset.json") for path in root.glob(what)]
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(files)
-        if path.name not in ("failures.jsonl", "progress.jsonl")
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in ("failures.jsonl", "progress.jsonl", ".build.lock")
     }
 
 

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from randscene.cli.console import console, progress_bar, stops_cleanly
-from randscene.cli.generate import Assets, Scenes, Set, Spec
+from randscene.cli.generate import Assets, Device, Engine, Scenes, Set, Spec, read_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +23,8 @@ def estimate(
     budget: Annotated[
         float, typer.Option(min=1.0, help="Seconds for these, start not counted; scenes are made in part to keep it.")
     ] = 120.0,
-    engine: Annotated[
-        str | None, typer.Option(help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.")
-    ] = None,
+    engine: Engine = None,
+    device: Device = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Scenes that the build makes at the same time; by default as here."),
@@ -46,14 +42,8 @@ def estimate(
     Example: randscene estimate rand-15k --assets assets.lock.jsonl --workers 64 --price 2.40
     """
     from randscene.generator import estimate as estimate_build
-    from randscene.manifests import load_lock, load_spec, with_overrides
 
-    chosen = {"engine": engine, "device": device}
-    overrides = [*(set_ or []), *(f"render.{name}={value}" for name, value in chosen.items() if value)]
-    dataset_spec = with_overrides(load_spec(spec), overrides)
-    if scenes is not None:
-        dataset_spec = dataset_spec.with_scenes(scenes)
-    records = load_lock(assets)
+    dataset_spec, records = read_inputs(spec, assets, scenes, set_, engine=engine, device=device)
     options: dict[str, Any] = {"scenes": probes, "budget_s": budget, "workers": workers, "price": price}
     with stops_cleanly("nothing was written"):
         if as_json:  # a bar would mix with what is read by another program

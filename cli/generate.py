@@ -18,6 +18,10 @@ Scenes = Annotated[
 ]
 RayAddress = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Scenes made at the same time.")]
+Engine = Annotated[
+    str | None, typer.Option(help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Replace one field of the spec: section.field=value.")]
 
 
@@ -34,7 +38,7 @@ def plan(
     """
     from randscene.generator.plan_folder import write_plan
 
-    dataset_spec, records = _read(spec, assets, scenes, set_ or [])
+    dataset_spec, records = read_inputs(spec, assets, scenes, set_)
     with stops_cleanly("nothing was written; run the same command again"), progress_bar() as bar:
         task = bar.add_task("plan", total=len(dataset_spec.indices()))
         planned = write_plan(dataset_spec, records, out, progress=lambda done: bar.update(task, completed=done))
@@ -46,12 +50,8 @@ def generate(
     assets: Assets,
     out: Annotated[str, typer.Option("--out", help="Dataset folder or URL; run again to finish or extend it.")],
     scenes: Scenes = None,
-    engine: Annotated[
-        str | None, typer.Option(help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.")
-    ] = None,
+    engine: Engine = None,
+    device: Device = None,
     ray_address: RayAddress = None,
     workers: Workers = None,
     check_shards: Annotated[
@@ -67,9 +67,7 @@ def generate(
 
     Example: randscene generate demo --assets assets.lock.jsonl --out demo/dataset
     """
-    chosen = {"engine": engine, "device": device}
-    overrides = [*(set_ or []), *(f"render.{name}={value}" for name, value in chosen.items() if value)]
-    dataset_spec, records = _read(spec, assets, scenes, overrides)
+    dataset_spec, records = read_inputs(spec, assets, scenes, set_, engine=engine, device=device)
     build_with_progress(
         dataset_spec,
         records,
@@ -125,10 +123,14 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
         )
 
 
-def _read(spec: str, assets: Path, scenes: int | None, overrides: list[str]) -> "tuple[DatasetSpec, list[AssetRecord]]":
+def read_inputs(
+    spec: str, assets: Path, scenes: int | None, assignments: list[str] | None, **render: str | None
+) -> "tuple[DatasetSpec, list[AssetRecord]]":
+    """Spec and lock as these options name them; `render` are fields of that section, None where they are not given."""
     from randscene.manifests import load_lock, load_spec, with_overrides
 
-    dataset_spec = with_overrides(load_spec(spec), overrides)
+    given = [f"render.{name}={value}" for name, value in render.items() if value]
+    dataset_spec = with_overrides(load_spec(spec), [*(assignments or []), *given])
     if scenes is not None:
         dataset_spec = dataset_spec.with_scenes(scenes)
     return dataset_spec, load_lock(assets)

@@ -12,7 +12,7 @@ from randscene import seeding
 from randscene.errors import DatasetError, RandsceneError
 from randscene.generator.dataset_folder import Block, DatasetFolder, StagedScene
 from randscene.shards.commit import commit_shard, local_copy
-from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index
+from randscene.shards.shard_index import ShardIndex, read_index
 from randscene.shards.store import open_store
 
 Places = dict[str, dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]]]
@@ -98,9 +98,8 @@ def pack_block(
 def _committed(folder: DatasetFolder, block: Block, header: Mapping[str, Any]) -> ShardIndex | None:
     """The index of the very shard that would be packed, where a packer died between its commit and its clean-up."""
     name = folder.shard_name(block)
-    index_name = name.removesuffix(".tar") + INDEX_ENDING
     try:
-        index = parse_index(folder.store.read(index_name), where=f"{folder.store.url}/{index_name}")
+        index = read_index(folder.store, name)
         with local_copy(folder.store, name, sha256=index.tar_sha256):
             return index if index.header == header else None
     except (FileNotFoundError, DatasetError):

@@ -22,7 +22,7 @@ from randscene.shards.checksums import read_checksums, write_checksums
 from randscene.shards.commit import commit_lines, local_copy
 from randscene.shards.dataset_card import write_card
 from randscene.shards.energon import write_energon
-from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_index
 from randscene.shards.store import open_store
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def _index(
     if index_name.removeprefix("shards/") not in sizes:
         return None
     try:
-        index = parse_index(store.read(index_name), where=f"{store.url}/{index_name}")
+        index = read_index(store, name)
         if sizes.get(file) != index.tar_bytes:
             raise DatasetError(f"{store.url}/{name} has {sizes.get(file, 0)} bytes, its index says {index.tar_bytes}")
         if check_shards:
@@ -240,8 +240,7 @@ def _close(
 def _recipes(folder: DatasetFolder, context: PlanContext, states: Iterable[BlockState]) -> Iterable[str]:
     """The recipe of every scene that is in a shard, in the order of the scenes."""
     for state in states:
-        index_name = folder.shard_name(state.block).removesuffix(".tar") + INDEX_ENDING
-        header = parse_index(folder.store.read(index_name), where=index_name).header
+        header = read_index(folder.store, folder.shard_name(state.block)).header
         for scene, attempt in sorted((int(scene), attempt) for scene, attempt in header["attempts"].items()):
             yield plan_scene(context, scene, attempt).to_json()
 

@@ -156,7 +156,7 @@ class DatasetFolder:
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """The time in which a worker writes; refused when its build is over. See `shards.writer_lock.worker_turn`."""
-        return worker_turn(self.store, LOCK, self._token) if self._token else contextlib.nullcontext()
+        return worker_turn(self.store, LOCK, self._token)
 
     def _refuse_strangers(self, spec: DatasetSpec, identity: str) -> None:
         url, root = self.store.url, self.store.local

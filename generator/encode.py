@@ -4,7 +4,6 @@ The unit of work is a shard. Its latents are committed like the shard itself, ta
 command goes on where another was stopped. A shard's views are encoded together, across scenes.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from randscene.shards import read_tar
 from randscene.shards.commit import commit_shard, local_copy, remove_leftovers
 from randscene.shards.latent_sidecar import MEMBER, belongs, sidecar_folder, sidecar_header
 from randscene.shards.sample_codec import npy_bytes, npz_arrays
-from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, parse_index, read_indices
+from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_index, read_indices
 from randscene.shards.store import Store, open_store
 from randscene.shards.writer_lock import sole_writer, worker_turn
 
@@ -98,7 +97,7 @@ class EncodeActor:
         RandsceneError
             If the disk or store is full or not writable, or the run is over.
         """
-        index = _index(self._store, name)
+        index = read_index(self._store, f"shards/{name}.tar")
         header = sidecar_header(index, name=self._encoder.name, sha256=self._encoder.sha256)
         target = sidecar_folder(self._encoder.sha256)
         grids = 0
@@ -113,8 +112,10 @@ class EncodeActor:
                 for key, start, end in zip(keys, ends - counts, ends):
                     yield key, {MEMBER: npy_bytes(latents[start:end])}
 
-        turn = worker_turn(self._store, _lock(target), self._token) if self._token else contextlib.nullcontext()
-        with turn, local_copy(self._store, f"shards/{name}.tar", sha256=index.tar_sha256) as tar:
+        with (
+            worker_turn(self._store, _lock(target), self._token),
+            local_copy(self._store, f"shards/{name}.tar", sha256=index.tar_sha256) as tar,
+        ):
             written = commit_shard(self._store, f"{target}/{name}.tar", samples(tar), header=header)
         if written.keys != index.keys:
             raise DatasetError(f"{self._store.url}/shards/{name}.tar: its keys are not those of its index")
@@ -246,16 +247,12 @@ def _lock(target: str) -> str:
     return f"{target}/.encode.lock"
 
 
-def _index(store: Store, name: str, folder: str = "shards") -> ShardIndex:
-    return parse_index(store.read(f"{folder}/{name}{INDEX_ENDING}"), where=f"{store.url}/{folder}/{name}{INDEX_ENDING}")
-
-
 def _done(store: Store, target: str, name: str, sizes: dict[str, int], index: ShardIndex) -> bool:
     """Whether the latents of a shard are committed, whole, and of this very shard; `sizes` are of what lies there."""
     if f"{name}{INDEX_ENDING}" not in sizes:
         return False
     try:
-        found = _index(store, name, target)
+        found = read_index(store, f"{target}/{name}.tar")
     except DatasetError:
         return False
     return belongs(found, index) and sizes.get(f"{name}.tar") == found.tar_bytes

@@ -164,6 +164,20 @@ def load_index(path: str | Path, *, verify: bool = False) -> ShardIndex:
     return index
 
 
+def read_index(store: Store, tar: str) -> ShardIndex:
+    """The index beside a tar of a store, by the tar's name there; whether the tar is whole is not asked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    DatasetError
+        If it is corrupt or cannot be had.
+    """
+    name = tar.removesuffix(".tar") + INDEX_ENDING
+    return parse_index(store.read(name), where=f"{store.url}/{name}")
+
+
 def read_indices(store: Store, folder: str, names: Sequence[str], sizes: Mapping[str, int]) -> list[ShardIndex]:
     """The indexes of committed shards.
 
@@ -189,10 +203,9 @@ def read_indices(store: Store, folder: str, names: Sequence[str], sizes: Mapping
     def read(name: str) -> ShardIndex:
         where = f"{store.url}/{folder}/{name}"
         try:
-            data = store.read(f"{folder}/{name}{INDEX_ENDING}")
+            index = read_index(store, f"{folder}/{name}.tar")
         except FileNotFoundError as error:
             raise DatasetError(f"{where}{INDEX_ENDING} has gone meanwhile; is the dataset being built?") from error
-        index = parse_index(data, where=f"{where}{INDEX_ENDING}")
         check_size(index, sizes[f"{name}.tar"], where=f"{where}.tar")
         return index
 

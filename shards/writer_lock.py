@@ -80,7 +80,8 @@ def sole_writer(store: Store, name: str, *, busy: str) -> Iterator[Hold]:
 
 @contextlib.contextmanager
 def worker_turn(store: Store, name: str, token: str) -> Iterator[None]:
-    """The time in which a worker of the owner `token` writes; it may be on another machine than the owner.
+    """The time in which a worker of the owner `token` writes; it may be on another machine than the owner. Without a
+    token, of who writes alone, nothing is asked.
 
     On a local disk no new owner comes to hold the lock meanwhile. On an object store one can, when this worker was cut
     off for long: what it writes then is whole, and of the same dataset.
@@ -90,6 +91,9 @@ def worker_turn(store: Store, name: str, token: str) -> Iterator[None]:
     RandsceneError
         If another owner holds the lock, or nobody.
     """
+    if not token:
+        yield
+        return
     with contextlib.ExitStack() as held:
         if store.local is not None:
             path = store.local / f"{name}{WRITERS_ENDING}"
