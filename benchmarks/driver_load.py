@@ -66,12 +66,10 @@ class StubRay:
         pass
 
     def remote(self, **options: Any) -> Any:
-        def made(function: Any) -> Any:
-            if isinstance(function, type):
-                methods = {"ready": lambda: self._versions, "make": self._made}
-                handles = {name: SimpleNamespace(remote=self._asked(call)) for name, call in methods.items()}
-                return SimpleNamespace(remote=lambda *_: SimpleNamespace(**handles))
-            return SimpleNamespace(remote=self._asked(self._packed))
+        def made(actor: Any) -> Any:
+            methods = {"ready": lambda: self._versions, "make": self._made, "pack": self._packed}
+            handles = {name: SimpleNamespace(remote=self._asked(call)) for name, call in methods.items()}
+            return SimpleNamespace(remote=lambda *_: SimpleNamespace(**handles))
 
         return made
 

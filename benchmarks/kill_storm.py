@@ -37,8 +37,8 @@ SHARES = {
 PATIENCE_S = 8.0
 """How long to lie in wait for a process of the kind that was drawn before another is drawn."""
 LOOK_S = 0.25
-"""How often to look for new processes. Packers are workers of Ray that take a title for a fraction of a second: those
-that are known are looked at every millisecond."""
+"""How often to look for new processes. A packer packs for a fraction of a second: those that are known are looked at
+every millisecond."""
 PACK_S = 0.06
 """A packer is struck within so long of its beginning; one that was done by then does not count."""
 PAUSE_S = {"raycast": 0.45, "cycles": 1.5}
@@ -76,27 +76,34 @@ class Storm:
                     continue
                 if kind == "packer":
                     time.sleep(self._chance.uniform(0, PACK_S))
-                if kind_of(target, process.pid) == kind:
+                if is_target(target, kind, process.pid):
                     target.kill()
                     self.struck[kind] += 1
                     self._due[kind] -= 1
                     return
 
     def _find(self, kind: str, driver: int) -> psutil.Process | None:
-        """A process of a kind; looks for `LOOK_S`, for a packer all the time."""
+        """A process of a kind, of packers one that packs; looks for `LOOK_S`."""
         found = list(processes(driver))
-        # A driver that has no actor yet has done nothing that could be lost.
-        targets = [target for name, target in found if name == kind and any(name == "actor" for name, _ in found)]
-        if targets:
-            return targets[int(self._chance.integers(len(targets)))]
+        if all(name != "actor" for name, _ in found):
+            return None  # a driver that has no actor yet has done nothing that could be lost
         until = time.monotonic() + LOOK_S
-        while time.monotonic() < until:
-            for name, target in found:
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    if name == "ray" and kind == "packer" and kind_of(target, driver) == kind:
-                        return target
+        while True:
+            targets = [target for name, target in found if name == kind and is_target(target, kind, driver)]
+            if targets:
+                return targets[int(self._chance.integers(len(targets)))]
+            if kind != "packer" or time.monotonic() > until:
+                return None
             time.sleep(0.001)
-        return None
+
+
+def is_target(process: psutil.Process, kind: str, driver: int) -> bool:
+    """Whether a process is of a kind, and if a packer, at work."""
+    try:
+        at_work = kind != "packer" or process.cmdline()[0].startswith("ray::BlockPacker.pack")
+        return at_work and kind_of(process, driver) == kind
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+        return False
 
 
 def main() -> None:

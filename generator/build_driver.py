@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from randscene.errors import RandsceneError
+from randscene.generator.block_packers import BlockPackers
 from randscene.generator.block_state import BlockState, Totals
-from randscene.generator.block_task import PackedBlock, pack_block
+from randscene.generator.block_task import PackedBlock
 from randscene.generator.dataset_folder import WORK, DatasetFolder, versions
 from randscene.generator.failures import NAME as FAILURES
 from randscene.generator.failures import Failure, reasons
@@ -20,7 +21,7 @@ from randscene.generator.render_device import actor_options
 from randscene.generator.scene_pool import ScenePool
 from randscene.generator.scene_task import SceneActor, SceneOutcome
 from randscene.manifests import AssetRecord, DatasetSpec
-from randscene.ray_session import dashboard_url, deaths
+from randscene.ray_session import dashboard_url
 from randscene.shards.commit import remove_leftovers
 from randscene.shards.writer_lock import Hold
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PROGRESS = "progress.jsonl"
 TRANSIENT_RETRIES = {"timeout": 1, "actor_died": 20}
 OTHER_RETRIES = 5
+PACK_RETRIES = 20
 """How often one attempt is tried again, by reason, before the scene is planned anew, which changes the bytes. An actor
 dies of what happens to its machine, hardly of its scene; a time-out has cost hours and will mostly come again."""
 PACKERS = 4
@@ -127,12 +129,12 @@ class BuildDriver:
         self._fresh_scenes = 0
         self._ready: deque[BlockState] = deque()
         """Blocks to pack."""
-        self._packing: dict[Any, BlockState] = {}
         self._tries: dict[tuple[int, int], int] = {}
         self._failure_journal = Journal(folder.store, FAILURES)
         self._progress_journal = Journal(folder.store, PROGRESS)
         self._journal_at = time.monotonic()
         self._pool: ScenePool | None = None
+        self._packers: BlockPackers | None = None
         self._working_since: float | None = None
         self._report()
 
@@ -147,8 +149,9 @@ class BuildDriver:
         try:
             self._run(ray, records, workers)
         finally:
-            if self._pool is not None:
-                self._pool.close()
+            for actors in (self._pool, self._packers):
+                if actors is not None:
+                    actors.close()
             self._progress_journal.add(asdict(self._snapshot()))
             self._progress_journal.flush()
             self._failure_journal.flush()
@@ -157,13 +160,13 @@ class BuildDriver:
         url = self._folder.store.url
         options, _ = actor_options(self._spec.render, ray.cluster_resources())
         remote_actor = ray.remote(**options)(SceneActor)
-        remote_pack = ray.remote(num_cpus=0, max_retries=3)(pack_block)
         shared = [ray.put(self._spec), ray.put(list(records))]
         pool = self._pool = ScenePool(
             ray,
             lambda: remote_actor.remote(*shared, url, self.identity, self._context.pictures, self._hold.token),
             versions(self._spec),
         )
+        packers = self._packers = BlockPackers(ray)
         self._line_up()
         resized = ticked = float("-inf")
         room = 0
@@ -174,21 +177,19 @@ class BuildDriver:
                 self._hold.check()
                 room = self._room(ray, workers)
             pool.grow(min(self._scenes_left + pool.at_work, room))
-            while self._ready and len(self._packing) < PACKERS:
+            while self._ready and packers.at_work < PACKERS:
                 state = self._ready.popleft()
                 scenes = state.staged, state.given_up
-                ref = remote_pack.remote(url, state.block, *scenes, self._spec.seed, self.identity, self._hold.token)
-                self._packing[ref] = state
+                packers.pack(state, url, state.block, *scenes, self._spec.seed, self.identity, self._hold.token)
             while pool.has_idle and (following := self._next_scene()) is not None:
                 pool.assign(*following)
-            if self._scenes_left and not (pool.at_work or self._packing) and pool.has_idle:
+            if self._scenes_left and not (pool.at_work or packers.at_work) and pool.has_idle:
                 raise RandsceneError(
                     f"{url}: the disk is nearly full; free some space, then run the same command again"
                 )
-            for ref in ray.wait([*pool.refs, *self._packing], num_returns=1, timeout=TICK_S)[0]:
-                if ref in self._packing:
-                    state = self._packing.pop(ref)
-                    self._settle_block(state, self._packed(ray, ref))
+            for ref in ray.wait([*pool.refs, *packers.refs], num_returns=1, timeout=TICK_S)[0]:
+                if ref in packers.refs:
+                    self._settle_block(*packers.take(ref))
                 elif (outcome := pool.take(ref)) is not None:
                     self._settle_scene(outcome)
                 elif self._working_since is None and pool.ready:
@@ -253,22 +254,13 @@ class BuildDriver:
         """Remove what killed workers left half written: all is committed, nobody writes any more."""
         remove_leftovers(self._folder.store, ("shards", "scenes", WORK))
 
-    def _packed(self, ray: Any, ref: Any) -> PackedBlock | None:
-        """The answer of a packer; None when it died, however often Ray tried."""
-        try:
-            packed: PackedBlock = ray.get(ref)
-        except deaths(ray) as error:
-            log.warning("a packer died: %s", error)
-            return None
-        return packed
-
     def _settle_block(self, state: BlockState, packed: PackedBlock | None) -> None:
         """Book what became of a block, and put it or its damaged scenes back where they shall be tried again."""
         name = self._folder.shard_name(state.block)
         if packed is None:
             key = (-1, state.block.scenes[0])
             self._tries[key] = self._tries.get(key, 0) + 1
-            if self._tries[key] > OTHER_RETRIES:
+            if self._tries[key] > PACK_RETRIES:
                 raise RandsceneError(f"{name}: each process that packed it died; see that memory does not run out")
             self._ready.appendleft(state)
             return

@@ -50,11 +50,10 @@ class StubRay:
 
     def remote(self, **options: Any) -> Callable[[Any], Any]:
         def made(what: Any) -> Any:
-            if not isinstance(what, type):
-                return SimpleNamespace(remote=lambda *asked: self._answer(self._pack(*asked)))
             ready = SimpleNamespace(remote=lambda: self._answer(self.versions))
             make = SimpleNamespace(remote=lambda *asked: self._answer(self._make(*asked)))
-            return SimpleNamespace(remote=lambda *asked: SimpleNamespace(ready=ready, make=make))
+            pack = SimpleNamespace(remote=lambda *asked: self._answer(self._pack(*asked)))
+            return SimpleNamespace(remote=lambda *asked: SimpleNamespace(ready=ready, make=make, pack=pack))
 
         return made
 
