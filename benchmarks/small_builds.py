@@ -66,7 +66,7 @@ def kind_of(process: psutil.Process, driver: int) -> str:
     command = " ".join(process.cmdline())
     if command.startswith("ray::SceneActor"):
         return "actor"
-    if command.startswith(("ray::BlockPacker", "ray::pack_block")):
+    if command.startswith("ray::BlockPacker"):
         return "packer"
     return "renderer" if "randscene.blender_scripts.worker" in command else "ray"
 

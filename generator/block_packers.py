@@ -52,13 +52,15 @@ class BlockPackers:
 
     def take(self, ref: Any) -> tuple[BlockState, PackedBlock | None]:
         """The block that one of `refs` is about and what became of it; None when its packer died."""
-        state, packer = self._packing.pop(ref)
+        state, packer = self._packing[ref]
         try:
             packed: PackedBlock = self._ray.get(ref)
         except deaths(self._ray) as error:
             log.warning("a packer died: %s", error)
+            del self._packing[ref]
             self._ray.kill(packer)  # it may only be out of reach
             return state, None
+        del self._packing[ref]
         if self._idle:
             self._ray.kill(packer)
         else:

@@ -30,9 +30,10 @@ log = logging.getLogger(__name__)
 PROGRESS = "progress.jsonl"
 TRANSIENT_RETRIES = {"timeout": 1, "actor_died": 20}
 OTHER_RETRIES = 5
-PACK_RETRIES = 20
 """How often one attempt is tried again, by reason, before the scene is planned anew, which changes the bytes. An actor
 dies of what happens to its machine, hardly of its scene; a time-out has cost hours and will mostly come again."""
+PACK_RETRIES = 20
+"""How often a block is packed again because its packer died."""
 PACKERS = 4
 """Blocks that are packed at the same time."""
 TICK_S = 1.0
