@@ -147,7 +147,7 @@ def _survey(
     sums = read_checksums(store)
     with ThreadPoolExecutor(READERS) as pool:
         indices = list(pool.map(lambda state: _index(folder, state, sizes, identity, check_shards), states))
-    staged = folder.staged(identity)
+    staged, in_work = folder.staged(identity), folder.scenes_in_work()
     unpack = []
     for state, index in zip(states, indices):
         name, scenes = folder.shard_name(state.block), state.block.scenes
@@ -162,9 +162,8 @@ def _survey(
         if tuple(header["scenes"]) == scenes and not again:
             state.given_up = given_up
             state.commit(len(header["attempts"]), len(index), index.tar_bytes, index.tar_sha256)
-            for scene in scenes:  # left by a run that was killed between its commit and its clean-up
-                if scene in staged:
-                    folder.unstage(scene)
+            for scene in in_work.intersection(scenes):  # left by a packer that died between commit and clean-up
+                folder.unstage(scene)
             continue
         state.given_up = {scene: reason for scene, reason in given_up.items() if scene not in again}
         unpack.append((state, index.tar_sha256))

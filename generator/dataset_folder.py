@@ -204,6 +204,11 @@ class DatasetFolder:
                 log.warning("%s/%s/%s is not of a whole scene; it is made again", self.store.url, WORK, scene)
         return found
 
+    def scenes_in_work(self) -> set[int]:
+        """Every scene that has a tar or a done mark, whatever it is worth."""
+        names = (name.removesuffix(DONE_ENDING).removesuffix(".tar") for name in self.store.sizes(WORK))
+        return {int(name) for name in names if name.isdecimal()}
+
     def _read_mark(self, name: str, identity: str) -> StagedScene | None:
         try:
             mark = json.loads(self.store.read(name))

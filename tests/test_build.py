@@ -157,6 +157,16 @@ def test_a_killed_build_left_no_process_behind(lock_path, tmp_path):
 
 
 @pytest.mark.ray
+def test_what_a_packer_left_that_died_between_commit_and_clean_up_is_removed(undisturbed, lock_path, tmp_path):
+    root = tmp_path / "dataset"
+    shutil.copytree(undisturbed, root)
+    (root / "work").mkdir()
+    (root / "work" / "000001.tar").write_bytes(b"its done mark went first")
+    assert generate(SPEC, lock_path, root, workers=1).scenes_made == 0
+    assert promised_bytes(root) == promised_bytes(undisturbed)
+
+
+@pytest.mark.ray
 def test_a_finished_build_is_left_alone_and_can_grow(undisturbed, lock_path, tmp_path):
     root = tmp_path / "dataset"
     shutil.copytree(undisturbed, root)
