@@ -8,23 +8,21 @@ forward pass, times three. Recomputation counts for nothing.
 """
 
 import argparse
-import contextlib
 import json
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from randscene.train.attention_backend import BACKENDS, attention_backend
 from randscene.train.settings import load_settings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
 
 TOKENS = 16**3
 COND_TOKENS = (518 // 14) ** 2 + 5
 CHANNELS = 1024
-BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,13 @@ def sca(count: int) -> tuple[int, ...]:
     return tuple(range(10, 15)) if count == 5 else tuple(range(count))
 
 
-@contextlib.contextmanager
-def backend(name: str) -> Iterator[None]:
-    if name == "default":
-        yield
-        return
-    with sdpa_kernel([BACKENDS[name], SDPBackend.FLASH_ATTENTION]):
-        yield
-
-
 def build(shape: Shape, *, checkpointing: bool, compiled: bool) -> SparseStructureFlow:
     settings = asdict(load_settings("iscene").model) | {"sca_blocks": sca(shape.sca_blocks)}
     model = SparseStructureFlow(**settings, use_checkpoint=checkpointing).cuda()
     model.reset_parameters(torch.Generator().manual_seed(0))
     if compiled:
         for block in model.blocks:
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, fullgraph=True)
     return model
 
 
@@ -99,7 +88,7 @@ def stepper(model: SparseStructureFlow, data: tuple[torch.Tensor, ...], sdpa: st
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16), backend(sdpa):
+        with torch.autocast("cuda", torch.bfloat16), attention_backend(sdpa):
             v_scene, v_instance = model.grouped(*data)
             loss = (v_scene - data[0]).square().mean() + (v_instance - data[1]).square().mean()
             loss.backward()

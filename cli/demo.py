@@ -46,7 +46,7 @@ def demo(
             ),
         ),
         ("preview", lambda: preview(str(dataset))),
-        ("train", lambda: train([dataset], preset="mini", out=run, steps=20 if small else 700)),
+        ("train", lambda: train([str(dataset)], preset="mini", out=run, steps=20 if small else 700)),
         ("predict", lambda: predict(run, dataset=dataset, split="val", views=1 if small else 2, out=predictions)),
         ("evaluate", lambda: evaluate(predictions, dataset=dataset, out=out / "scores")),
     ]

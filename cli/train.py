@@ -8,11 +8,15 @@ import typer
 from randscene.cli.console import console, progress_bar
 
 if TYPE_CHECKING:
+    from randscene.train.process_group import ProcessGroup
     from randscene.train.run_log import StepMetrics
+    from randscene.train.step_plan import StepPlan
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Dataset folders; each is drawn from by its number of samples.")],
+    data: Annotated[
+        list[str], typer.Argument(help="Dataset folders or URLs, drawn from as data.mixture says, or by their sizes.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Run folder; run again to go on after an interruption.")],
     preset: Annotated[str, typer.Option(help="A preset (mini, iscene) or the path of a YAML file.")] = "mini",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole run, instead of the preset's.")] = None,
@@ -33,17 +37,25 @@ def train(
     overrides = [*(set_ or []), *([f"optimiser.steps={steps}"] if steps is not None else [])]
     settings = with_overrides(load_settings(preset), overrides)
     bar = progress_bar("{task.fields[note]}")
-    with bar:
-        task = bar.add_task("train", total=settings.optimiser.steps, note="reading the data")
-        recent: list[float] = []
+    recent: list[float] = []
 
-        def show(metrics: "StepMetrics") -> None:
-            recent.append(metrics.loss)
-            del recent[:-20]
-            note = f"loss {sum(recent) / len(recent):.3f}, {metrics.samples_per_s:.1f} views/s"
-            bar.update(task, completed=metrics.step, note=note)
+    def begin(plan: "StepPlan", group: "ProcessGroup") -> None:
+        console.print(f"{group.size} x {group.device_name}: {plan}")
+        bar.start()
+        bar.add_task("train", total=settings.optimiser.steps, note="first step")
 
-        report = run_training(data, settings, out, device=device, progress=show)
+    def show(metrics: "StepMetrics") -> None:
+        recent.append(metrics.loss)
+        del recent[:-20]
+        note = f"loss {sum(recent) / len(recent):.3f}, {metrics.samples_per_s:.1f} views/s"
+        bar.update(bar.task_ids[0], completed=metrics.step, note=note)
+
+    try:
+        report = run_training(data, settings, out, device=device, started=begin, progress=show)
+    finally:
+        bar.stop()
+    if not report.is_main:
+        raise typer.Exit(130 if report.interrupted else 0)
     rate = report.steps_made / report.seconds if report.seconds else 0.0
     done = f"{report.step} steps done (this time {report.steps_made} in {report.seconds:.0f} s, {rate:.2f} steps/s)"
     if report.interrupted:

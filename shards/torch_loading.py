@@ -28,7 +28,10 @@ def torch_loader(
     num_workers: int = 0,
     steps: int | None = None,
     collate: Callable[[list[ViewSample]], Any] | None = None,
+    collate_at: Callable[[list[ViewSample], range], Any] | None = None,
     prefetch_factor: int = 2,
+    pin_memory: bool = False,
+    worker_init_fn: Callable[[int], None] | None = None,
 ) -> "DataLoader[Any]":
     """Batches of this rank, in order, from `step` on.
 
@@ -50,8 +53,15 @@ def torch_loader(
     collate : callable, optional
         Turns the list of samples into a batch, in the worker; must be picklable where workers are spawned.
         The default gives the list itself.
+    collate_at : callable, optional
+        Instead of `collate`: also gets the samples' positions in the mixture (`positions_of`), which is what random
+        numbers should depend on.
     prefetch_factor : int
         Batches that each worker reads ahead.
+    pin_memory : bool
+        Put tensors in page-locked memory, and whatever has a method `pin_memory`, as PyTorch's loader does.
+    worker_init_fn : callable, optional
+        Called with its number in each reading process.
 
     Returns
     -------
@@ -69,12 +79,14 @@ def torch_loader(
 
     check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size, num_workers=num_workers)
     return DataLoader(
-        cast(Any, _Batches(mixture, batch_size=batch_size, rank=rank, world_size=world_size, collate=collate)),
+        cast(Any, _Batches(mixture, collate, collate_at, batch_size=batch_size, rank=rank, world_size=world_size)),
         sampler=_Steps(step, steps),
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=num_workers,
         prefetch_factor=prefetch_factor if num_workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=worker_init_fn,
         # DataLoader draws a seed for its workers; without a generator of its own it would take it from the global one.
         generator=torch.Generator().manual_seed(0),
     )
@@ -101,18 +113,22 @@ class _Batches:
     def __init__(
         self,
         mixture: Mixture,
+        collate: Callable[[list[ViewSample]], Any] | None,
+        collate_at: Callable[[list[ViewSample], range], Any] | None,
         *,
         batch_size: int,
         rank: int,
         world_size: int,
-        collate: Callable[[list[ViewSample]], Any] | None,
     ) -> None:
         self._mixture = mixture
+        self._collate, self._collate_at = collate, collate_at
         self._place = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
-        self._collate = collate
 
     def __getitem__(self, step: int) -> Any:
-        samples = [self._mixture.sample(position)[1] for position in positions_of(step, **self._place)]
+        positions = positions_of(step, **self._place)
+        samples = [self._mixture.sample(position)[1] for position in positions]
+        if self._collate_at is not None:
+            return self._collate_at(samples, positions)
         return samples if self._collate is None else self._collate(samples)
 
 

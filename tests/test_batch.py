@@ -12,7 +12,7 @@ from shard_fixtures import make_sample
 from randscene import seeding
 from randscene.errors import DatasetError
 from randscene.train.batch import LatentSource, build_batch, choose_instances
-from randscene.train.image_conditioner import prepare_images
+from randscene.train.image_conditioner import crop_images
 from randscene.train.settings import load_settings, with_overrides
 from randscene.train.structure_encoder import encode_voxels, load_encoder
 
@@ -45,11 +45,11 @@ def test_a_batch_holds_each_groups_own_latents_and_images():
     batch = build_batch(views, SETTINGS, LatentSource(SETTINGS), positions=[4, 9, 2])
     assert batch.scene_latents.shape == (3, 8, 16, 16, 16) and batch.scene_latents.dtype == torch.float32
     assert batch.instance_latents.shape == (9, 8, 16, 16, 16)
-    assert batch.images.shape == (12, 3, 128, 128)
+    assert batch.images.shape == (12, 3, 128, 128) and batch.images.dtype == torch.uint8
     assert batch.scene_of.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert batch.keys == tuple(view.key for view in views)
     for group, view in enumerate(views):
-        images = prepare_images(view, 128)
+        images = crop_images(view, 128)
         np.testing.assert_array_equal(batch.scene_latents[group], view.latents[0])
         np.testing.assert_array_equal(batch.images[group], images[0])
         for row in range(3 * group, 3 * group + 3):

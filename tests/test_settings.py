@@ -17,10 +17,26 @@ def test_presets_are_valid_and_survive_a_round_trip():
 
 def test_iscene_spells_out_the_papers_values_which_are_also_the_defaults():
     settings = load_settings("iscene")
-    assert (settings.optimiser.lr, settings.optimiser.steps, settings.data.scenes_per_step) == (5e-5, 130_000, 8)
+    assert (settings.optimiser.lr, settings.optimiser.steps, settings.data.scenes_per_step) == (5e-5, 130_000, 8 * 8)
     assert (settings.sampling.steps, settings.sampling.cfg_strength) == (25, 3.0)
     assert settings.model.sca_blocks == (10, 11, 12, 13, 14)
-    assert settings == RunSettings(name="iscene")
+    beside = {name: getattr(settings, name) for name in ("init", "validation", "hardware")}
+    assert settings == RunSettings(name="iscene", **beside)
+    assert settings.init == settings.data.encoder == "microsoft/TRELLIS-image-large"
+
+
+def test_how_a_run_is_watched_and_fitted_to_a_machine_is_no_part_of_its_identity():
+    settings = load_settings("mini")
+    other = ["hardware.compile=never", "hardware.groups_at_once=1", "validation.groups=3", "data.loader_workers=2"]
+    assert with_overrides(settings, other).digest() == settings.digest()
+    for change in ("data.mixture={a: 1}", "data.scenes=first:9", "init=other", "data.scenes_per_step=3"):
+        assert with_overrides(settings, [change]).digest() != settings.digest()
+
+
+def test_a_mixture_is_set_as_a_whole():
+    settings = with_overrides(load_settings("mini"), ["data.mixture={rand-15k: 0.5, 3d-front: 1}"])
+    assert settings.data.mixture == {"rand-15k": 0.5, "3d-front": 1.0}
+    assert parse_settings(settings.to_dict(), where="again") == settings
 
 
 @pytest.mark.parametrize(
@@ -36,6 +52,11 @@ def test_iscene_spells_out_the_papers_values_which_are_also_the_defaults():
         ({"optimiser": {"lr": float("nan")}}, "x: optimiser.lr: expected a finite number"),
         ({"optimiser": {"betas": [0.9]}}, "x: optimiser.betas: expected a list of 2, not a list of 1"),
         ({"optimiser": {"schedule": "sine"}}, "x: optimiser.schedule: expected one of constant, cosine, not 'sine'"),
+        ({"data": {"mixture": {"a": 0}}}, "x: data.mixture.a: must be positive"),
+        ({"data": {"mixture": {"a": "much"}}}, "x: data.mixture.a: expected a finite number, not 'much'"),
+        ({"data": {"mixture": ["a"]}}, "x: data.mixture: expected a mapping, not a list of 1"),
+        ({"validation": {"pictures": 2}}, "x: validation.pictures: need groups"),
+        ({"hardware": {"attention": "slow"}}, "x: hardware.attention: expected one of auto, default"),
         ({"model": {"sca_blocks": [24]}}, "x: model.sca_blocks: must name blocks 0 to 23"),
         ({"model": {"sca_blocks": [1.5]}}, "x: model.sca_blocks: expected a whole number, not 1.5"),
         ({"model": {"cond_channels": 64}}, "x: conditioner.channels: must equal model.cond_channels"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,17 @@ import numpy as np
 import pytest
 import shard_fixtures
 import torch
+from PIL import Image
 from shard_fixtures import make_dataset, make_sample
 
 from randscene.errors import CheckpointError, DatasetError, RandsceneError, SpecError
 from randscene.shards import open_dataset
 from randscene.train import trainer as trainer_module
-from randscene.train.checkpoint import latest_checkpoint, list_checkpoints, read_state, read_tensors
-from randscene.train.run_log import RunLog, read_metrics
+from randscene.train import training_data
+from randscene.train.batch import LatentSource, build_batch
+from randscene.train.checkpoint import best_checkpoint, latest_checkpoint, list_checkpoints, read_state, read_tensors
+from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow
+from randscene.train.run_log import RunLog, read_metrics, read_validation
 from randscene.train.settings import OptimiserSettings, load_settings, with_overrides
 from randscene.train.structure_encoder import encode_voxels, load_encoder
 from randscene.train.trainer import learning_rate, train
@@ -146,13 +151,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_named_and_keeps_the_la
 ):
     train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
     good = weights(tmp_path / "run")
-    real = trainer_module.build_batch
+    real = training_data.build_batch
 
     def poisoned(*args, **kwargs):
         batch = real(*args, **kwargs)
         return dataclasses.replace(batch, scene_latents=batch.scene_latents * float("nan"))
 
-    monkeypatch.setattr(trainer_module, "build_batch", poisoned)
+    monkeypatch.setattr(training_data, "build_batch", poisoned)
     with pytest.raises(
         RandsceneError, match=r"not finite at step 3 \(samples 0.*last good checkpoint is .*step_0000002"
     ):
@@ -195,8 +200,16 @@ def test_another_runs_folder_other_data_and_a_missing_dataset_are_refused_and_no
         train([dataset, dataset], TINY, tmp_path / "new")
     with pytest.raises(DatasetError, match=r"is in frame yaw .* but the run is in full"):
         train([dataset], tiny("data.frame=full"), tmp_path / "new")
-    with pytest.raises(SpecError, match="dinov2"):
-        train([dataset], with_overrides(load_settings("iscene"), ["data.encoder=synthetic"]), tmp_path / "new")
+    with pytest.raises(DatasetError, match=r"data\.mixture names a, b but the datasets are synthetic"):
+        train([dataset], tiny("data.mixture={a: 1, b: 1}"), tmp_path / "new")
+    with pytest.raises(DatasetError, match="first:0"):
+        train([dataset], tiny("data.scenes=first:0"), tmp_path / "new")
+    with pytest.raises(SpecError, match=r"groups_at_once: 2 does not divide the 3 groups that a process takes"):
+        train([dataset], tiny("data.scenes_per_step=3", "hardware.groups_at_once=2"), tmp_path / "new")
+    with pytest.raises(SpecError, match=r"validation\.split: no dataset has views of a split called val"):
+        train([dataset], tiny("validation.groups=2"), tmp_path / "new")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train([dataset], tiny("init=nowhere.pt"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -223,29 +236,153 @@ SCRIPT = """
 import sys
 from randscene.train.settings import parse_settings
 from randscene.train.trainer import train
-import json, pathlib, torch
+from randscene.errors import RandsceneError
+import json, os, pathlib, signal, torch
 torch.set_num_threads(1)
 run = pathlib.Path(sys.argv[2])
-train([sys.argv[1]], parse_settings(json.loads(sys.argv[3]), where="test"), run, device="cpu")
+dies = len(sys.argv) > 4 and os.environ["RANK"] == sys.argv[4]
+if dies:
+    from randscene.train import trainer
+    learnt = trainer._Trainer._update
+    def update(self, *args):
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return learnt(self, *args)
+    trainer._Trainer._update = update
+try:
+    train([sys.argv[1]], parse_settings(json.loads(sys.argv[3]), where="test"), run, device="cpu")
+except RandsceneError as error:
+    print(f"RANK {os.environ['RANK']}: {error}", flush=True)
+    sys.exit(3)
 """
 
 
-def test_two_ranks_under_torchrun_train_as_one_process_with_twice_the_batch(dataset, tmp_path):
+def under_torchrun(tmp_path, dataset, run, settings, *more):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    half = tiny("optimiser.steps=3", "data.scenes_per_step=1")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(
-        [*command, str(dataset), str(tmp_path / "two"), json.dumps(half.to_dict())],
+    return subprocess.run(
+        [*command, str(dataset), str(run), json.dumps(settings.to_dict()), *more],
         capture_output=True,
         text=True,
         timeout=200,
         cwd=Path(__file__).parents[1],
     )
+
+
+def test_two_ranks_go_on_with_the_run_of_one_as_that_one_would(dataset, tmp_path):
+    train([dataset], tiny("optimiser.steps=1"), tmp_path / "two")
+    settings = tiny("optimiser.steps=3")
+    done = under_torchrun(tmp_path, dataset, tmp_path / "two", settings)
     assert done.returncode == 0, done.stderr[-2000:]
-    train([dataset], tiny("optimiser.steps=3", "data.scenes_per_step=2"), tmp_path / "one")
+    train([dataset], settings, tmp_path / "one")
     losses = [[line["loss"] for line in read_metrics(tmp_path / run)] for run in ("one", "two")]
+    assert losses[0][0] == losses[1][0]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     assert max(float((one[name] - two[name]).abs().max()) for name in one if name.startswith("model/")) < 1e-4
+
+
+def test_a_rank_that_is_killed_ends_the_others_with_one_line_and_the_run_goes_on_from_its_checkpoint(dataset, tmp_path):
+    settings = tiny("optimiser.steps=5")
+    done = under_torchrun(tmp_path, dataset, tmp_path / "run", settings, "1")
+    assert done.returncode != 0
+    assert "RANK 0: another process of this run ended or cannot be reached" in done.stdout, done.stderr[-2000:]
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step_0000002"]
+    assert train([dataset], settings, tmp_path / "run").step == 5
+
+
+def test_a_step_in_micro_batches_is_the_step_of_the_whole(dataset, tmp_path):
+    whole = tiny("optimiser.steps=3", "data.scenes_per_step=4")
+    train([dataset], whole, tmp_path / "whole")
+    train([dataset], with_overrides(whole, ["hardware.groups_at_once=1"]), tmp_path / "parts")
+    losses = [[line["loss"] for line in read_metrics(tmp_path / run)] for run in ("whole", "parts")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one if name.startswith("model/")) < 1e-4
+
+
+def test_voxels_are_encoded_as_latents_stored_with_the_samples_would_be(tmp_path):
+    bare = make_dataset(tmp_path / "bare", scenes=2, views=1, resolution=32, latents=False)
+    settings = tiny("optimiser.steps=2", "data.encoder=mini", "data.loader_workers=1")
+    train([bare], settings, tmp_path / "run")
+    source = LatentSource(settings)
+    views = [open_dataset(bare)[i] for i in range(2)]
+    deferred = build_batch(views, settings, source, positions=[0, 1], encode=False)
+    assert len(deferred.grids) == 6 and not deferred.scene_latents.any()
+    now = source.encode(deferred)
+    for group, view in enumerate(views):
+        chosen = now.instances[2 * group : 2 * group + 2].numpy()
+        expected = source.latents(view, chosen)
+        np.testing.assert_allclose(now.scene_latents[group], expected[0], atol=2e-3)
+        np.testing.assert_allclose(now.instance_latents[2 * group : 2 * group + 2], expected[1:], atol=2e-3)
+
+
+def test_shares_of_a_mixture_and_a_subset_of_scenes_decide_what_is_read(dataset, tmp_path):
+    other = make_dataset(tmp_path / "other", scenes=2, views=2, resolution=32, latents=True, fingerprint="beef" * 16)
+    shares = tiny("data.mixture={synthetic: 3, synthetic-2: 1}", "data.scenes=first:1")
+    mixture = training_data.open_mixture([dataset, other], shares)
+    drawn = [mixture.locate(position) for position in range(400)]
+    assert sum(name == "synthetic" for name, _ in drawn) == pytest.approx(300, abs=30)
+    for name in mixture.names:
+        assert {mixture.datasets[name][i].meta["scene"] for i in range(len(mixture.datasets[name]))} == {0}
+
+
+def test_the_best_checkpoint_by_held_out_loss_is_kept_beside_the_last(dataset, tmp_path):
+    watched = ["validation.split=train", "validation.groups=3", "checkpoint_every=1", "keep_checkpoints=1"]
+    settings = tiny("optimiser.steps=4", "optimiser.lr=0.5", *watched)  # so high a rate only makes it worse
+    report = train([dataset], settings, tmp_path / "run")
+    told = {line["step"]: line["loss"] for line in read_validation(tmp_path / "run")}
+    assert list(told) == [1, 2, 3, 4]
+    best = best_checkpoint(tmp_path / "run")
+    assert read_state(best).validation == min(told.values()) == told[read_state(best).step]
+    assert {path.name for path in list_checkpoints(tmp_path / "run")} == {best.name, report.checkpoint.name}
+    with pytest.raises(CheckpointError, match="no checkpoint with a validation loss"):
+        train([dataset], tiny("optimiser.steps=1"), tmp_path / "blind")
+        best_checkpoint(tmp_path / "blind")
+
+
+def test_pictures_of_what_the_model_generates_come_with_every_checkpoint(tmp_path):
+    bare = make_dataset(tmp_path / "bare", scenes=2, views=1, resolution=32, latents=False)
+    watched = ["validation.split=train", "validation.groups=1", "validation.pictures=1", "data.encoder=mini"]
+    train([bare], tiny("optimiser.steps=2", "sampling.steps=2", *watched), tmp_path / "run")
+    [picture] = (tmp_path / "run" / "pictures").iterdir()
+    assert picture.name == "step_0000002.png"
+    pixels = np.asarray(Image.open(picture))
+    assert pixels.shape[1] > 3 * pixels.shape[0] / 2 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+def test_first_weights_come_from_another_run_once_and_are_on_record(dataset, tmp_path):
+    first = train([dataset], tiny("optimiser.steps=2"), tmp_path / "first")
+    settings = tiny("optimiser.steps=1", "optimiser.lr=1e-12", f"init={tmp_path / 'first'}", "seed=5")
+    begun = train([dataset], settings, tmp_path / "second")
+    source = read_tensors(first.checkpoint, "model_ema")
+    taken = read_tensors(begun.checkpoint, "model")
+    assert all(torch.allclose(taken[name], source[name], atol=1e-9) for name in source)
+    assert read_state(begun.checkpoint).data["init"] == read_state(first.checkpoint).files["model_ema"]
+    shutil.rmtree(tmp_path / "first")
+    assert train([dataset], with_overrides(settings, ["optimiser.steps=2"]), tmp_path / "second").step == 2
+
+
+def test_a_frozen_image_encoder_is_neither_trained_nor_stored(dataset, tmp_path):
+    frozen = ["conditioner.kind=dinov2", "conditioner.source=random", "conditioner.patch_size=8"]
+    settings = tiny("optimiser.steps=2", *frozen)
+    report = train([dataset], settings, tmp_path / "run")
+    assert read_state(report.checkpoint).files.keys() == {"model", "model_ema", "optimiser"}
+    again = train([dataset], with_overrides(settings, ["optimiser.steps=3"]), tmp_path / "run")
+    fresh, trained = ConditionedFlow(settings), load_conditioned_flow(again.checkpoint)
+    for name, value in fresh.conditioner.state_dict().items():
+        assert torch.equal(trained.conditioner.state_dict()[name], value)
+    assert trained.conditioner.frozen and not any(p.requires_grad for p in fresh.conditioner.parameters())
+
+
+def test_a_full_gpu_is_told_in_one_line_with_what_to_do(dataset, tmp_path, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
+    monkeypatch.setattr(trainer_module._Trainer, "_losses", full)
+    with pytest.raises(RandsceneError, match=r"hardware\.groups_at_once below 2.*goes on from .*step_0000002") as told:
+        train([dataset], tiny("optimiser.steps=3"), tmp_path / "run")
+    assert "\n" not in str(told.value)

@@ -5,14 +5,9 @@ Sequences are `(B, L, C)`; queries, keys and values `(B, L, H, D)` with `C = H *
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from randscene.train.attention_backend import attend
 from randscene.train.layers import Linear, MultiHeadRMSNorm
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention, scale `1 / sqrt(D)`: q (B, Lq, H, D), k and v (B, Lk, H, D) to (B, Lq, H, D)."""
-    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):

@@ -1,7 +1,10 @@
-"""From views to tensors: groups of one scene and K of its instances, in the run's frame and latents."""
+"""From views to tensors: groups of one scene and K of its instances, in the run's frame and latents.
+
+Every group has K + 1 sequences, whatever its scene holds, so a step costs the same on every rank and pads nothing.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +14,15 @@ from torch import Tensor
 from randscene import seeding
 from randscene.errors import DatasetError
 from randscene.train.flow_matching import keep_condition, logit_normal_times
-from randscene.train.image_conditioner import prepare_images
+from randscene.train.image_conditioner import crop_images
 from randscene.train.settings import DataSettings, RunSettings
 
 if TYPE_CHECKING:
     from randscene.shards import ViewSample
     from randscene.train.structure_encoder import LoadedEncoder
+
+
+LATENT_SHAPE = (8, 16, 16, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class GroupBatch:
     instance_latents: Tensor
     """(M, 8, 16, 16, 16) float32."""
     images: Tensor
-    """(S + M, 3, size, size) float32 in [0, 1]: all scenes first, then all instances."""
+    """(S + M, 3, size, size) uint8: all scenes first, then all instances."""
     scene_of: Tensor
     """(M,) int64: the group of each instance."""
     instances: Tensor
@@ -37,6 +43,14 @@ class GroupBatch:
     """The S samples' keys."""
     positions: tuple[int, ...]
     """Places of the S samples in the data's endless sequence: what their random numbers depend on."""
+    grids: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """(V, 3) uint8 voxels of the sequences that are still to be encoded, by row (all scenes first, then all
+    instances); their latents are zero until `LatentSource.encode`."""
+
+    def pin_memory(self) -> "GroupBatch":
+        """The same in page-locked memory, from where copies to a GPU need not be waited for."""
+        names = ("scene_latents", "instance_latents", "images", "scene_of")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
 def choose_instances(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
@@ -96,7 +110,7 @@ class LatentSource:
         return self._sha256
 
     def check(self, meta: Mapping[str, Any], *, has_latents: bool, where: str) -> None:
-        """Refuse a sample of another frame or encoder than the run's; load the encoder if it will be needed.
+        """Refuse a sample of another frame or encoder than the run's; load the encoder if only it can tell.
 
         Parameters
         ----------
@@ -116,7 +130,8 @@ class LatentSource:
         """
         check_frame(meta, self._data, where=where)
         if not has_latents:
-            self._load_encoder()
+            if self._sha256 is None:
+                self._load_encoder()
             return
         encoder = meta.get("encoder") or {}
         if self._sha256 is None:
@@ -139,15 +154,37 @@ class LatentSource:
         DatasetError
             If the sample is not the run's (see `check`).
         """
+        stored = self.stored(sample, instances)
+        if stored is not None:
+            return stored
+        different, order = np.unique(instances, return_inverse=True)
+        encoded = self._encoded([sample.scene_coords(), *(sample.instance_coords(int(i)) for i in different)])
+        return encoded[np.concatenate([[0], order + 1])]
+
+    def stored(self, sample: "ViewSample", instances: np.ndarray) -> np.ndarray | None:
+        """As `latents`, but None where the sample has voxels alone. Loads no encoder."""
         self.check(sample.meta, has_latents=sample.latents is not None, where=f"sample {sample.key}")
-        if sample.latents is not None:
-            return sample.latents[np.concatenate([[0], instances])].astype(np.float32)
+        if sample.latents is None:
+            return None
+        return sample.latents[np.concatenate([[0], instances])].astype(np.float32)
+
+    def encode(self, batch: GroupBatch) -> GroupBatch:
+        """The batch with the latents of its `grids`."""
+        if not batch.grids:
+            return batch
+        different: dict[bytes, int] = {}  # an instance that was drawn twice is encoded once
+        place = {row: different.setdefault(grid.tobytes(), len(different)) for row, grid in batch.grids.items()}
+        first = {number: row for row, number in reversed(place.items())}
+        encoded = torch.from_numpy(self._encoded([batch.grids[first[number]] for number in range(len(different))]))
+        latents = torch.cat([batch.scene_latents, batch.instance_latents])
+        latents[list(place)] = encoded[list(place.values())]
+        scenes = len(batch.scene_latents)
+        return replace(batch, scene_latents=latents[:scenes], instance_latents=latents[scenes:], grids={})
+
+    def _encoded(self, grids: Sequence[np.ndarray]) -> np.ndarray:
         from randscene.train.structure_encoder import encode_voxels
 
-        different, order = np.unique(instances, return_inverse=True)
-        grids = [sample.scene_coords(), *(sample.instance_coords(int(instance)) for instance in different)]
-        encoded = encode_voxels(self._load_encoder(), grids).astype(np.float32)
-        return encoded[np.concatenate([[0], order + 1])]
+        return encode_voxels(self._load_encoder(), grids).astype(np.float32)
 
     def _load_encoder(self) -> "LoadedEncoder":
         from randscene.train.structure_encoder import load_encoder
@@ -169,8 +206,9 @@ def build_batch(
     source: LatentSource,
     *,
     positions: Sequence[int],
+    encode: bool = True,
 ) -> GroupBatch:
-    """The tensors of one step on one rank.
+    """The tensors of one step on one rank, or of a part of it.
 
     Which instances are taken depends on the run's seed, the position and the sample alone: not on the number of ranks
     or loader workers. A position belongs to one step, so each visit of a sample draws anew.
@@ -183,6 +221,8 @@ def build_batch(
     source : LatentSource
     positions : sequence of int
         The samples' places in the data's endless sequence (`randscene.shards.Mixture`).
+    encode : bool
+        Encode voxels now; else leave them in `GroupBatch.grids`, as a loader's process does that has no encoder.
 
     Returns
     -------
@@ -195,18 +235,25 @@ def build_batch(
         If a sample has another frame or encoder than the run's, or cannot be used; the message names it.
     """
     latents, images, chosen = [], [], []
-    for sample, position in zip(samples, positions, strict=True):
+    grids: dict[int, np.ndarray] = {}
+    per_scene = settings.data.instances_per_scene
+    for group, (sample, position) in enumerate(zip(samples, positions, strict=True)):
         rng = seeding.generator(settings.seed, position, "instances")
-        instances = choose_instances(sample.n_instances, settings.data.instances_per_scene, rng)
-        latents.append(source.latents(sample, instances))
+        instances = choose_instances(sample.n_instances, per_scene, rng)
+        stored = source.stored(sample, instances)
+        if stored is None:
+            stored = np.zeros((1 + per_scene, *LATENT_SHAPE), np.float32)
+            first = len(samples) + group * per_scene
+            grids[group] = sample.scene_coords()
+            grids |= {first + k: sample.instance_coords(int(instance)) for k, instance in enumerate(instances)}
+        latents.append(stored)
         try:
-            images.append(prepare_images(sample, settings.conditioner.image_size, instances))
+            images.append(crop_images(sample, settings.conditioner.image_size, instances))
         except DatasetError as error:
             raise DatasetError(f"sample {sample.key}: {error}") from error
         chosen.append(instances)
-    per_scene = settings.data.instances_per_scene
     scene_images = np.stack([group[0] for group in images])
-    return GroupBatch(
+    batch = GroupBatch(
         scene_latents=torch.from_numpy(np.stack([group[0] for group in latents])),
         instance_latents=torch.from_numpy(np.concatenate([group[1:] for group in latents])),
         images=torch.from_numpy(np.concatenate([scene_images, *(group[1:] for group in images)])),
@@ -214,7 +261,9 @@ def build_batch(
         instances=torch.from_numpy(np.concatenate(chosen)),
         keys=tuple(sample.key for sample in samples),
         positions=tuple(positions),
+        grids=dict(sorted(grids.items())),
     )
+    return source.encode(batch) if encode else batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +278,10 @@ class GroupDraws:
     """(S, C, R, R, R) float32, standard normal."""
     noise_instance: Tensor
     """(M, C, R, R, R) float32, independent of the scenes'."""
+
+    def pin_memory(self) -> "GroupDraws":
+        """See `GroupBatch.pin_memory`."""
+        return GroupDraws(**{name: value.pin_memory() for name, value in vars(self).items()})
 
 
 def group_draws(settings: RunSettings, batch: GroupBatch) -> GroupDraws:

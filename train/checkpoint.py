@@ -1,8 +1,9 @@
 """Checkpoints of a run: folders of safetensors and one `state.json`, whole or absent, verified when read.
 
 RUN/settings.json                   what the run computes
-RUN/checkpoints/step_0000300/       model, model_ema, conditioner, conditioner_ema, optimiser .safetensors
-                                    state.json: step, settings digest, data facts, sha256 of each file
+RUN/checkpoints/step_0000300/       model, model_ema, conditioner, conditioner_ema, optimiser .safetensors (a frozen
+                                    conditioner is not stored)
+                                    state.json: step, settings digest, data facts, validation loss, sha256 of each file
 """
 
 import json
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _FOLDER = re.compile(r"step_([0-9]{7,})")
 _TEMPORARY = re.compile(r"\.step_[0-9]{7,}\.[0-9]+\.tmp")
 _LEFT_OVER = re.compile(r"\.settings\.json\.[0-9a-f]+\.tmp")
@@ -41,6 +42,8 @@ class CheckpointState:
     """Facts of the data that a run depends on: frame, encoder name and sha256, fingerprints of the datasets."""
     files: dict[str, str]
     """SHA-256 of each tensor file, by name without suffix."""
+    validation: float | None = None
+    """Loss on held-out groups, where the run measures it."""
 
 
 def check_run_folder(run: Path, settings: RunSettings) -> bool:
@@ -102,8 +105,9 @@ def save_checkpoint(
     settings: RunSettings,
     data: Mapping[str, Any],
     tensors: Mapping[str, Mapping[str, "Tensor"]],
+    validation: float | None = None,
 ) -> Path:
-    """Write `run/checkpoints/step_{step}`, whole or not at all, and drop all but the last `keep_checkpoints`.
+    """Write `run/checkpoints/step_{step}`, whole or not at all; then drop all but the best and `keep_checkpoints` last.
 
     Parameters
     ----------
@@ -113,6 +117,8 @@ def save_checkpoint(
         JSON values, see `CheckpointState.data`.
     tensors : mapping
         For each file (name without suffix) its named tensors, on any device.
+    validation : float, optional
+        See `CheckpointState.validation`.
 
     Returns
     -------
@@ -147,6 +153,7 @@ def save_checkpoint(
                 "settings_digest": settings.digest(),
                 "data": dict(data),
                 "files": {name: sha256_of(temporary / f"{name}.safetensors") for name in tensors},
+                "validation": validation,
             }
             write_atomic(temporary / "state.json", dumps(state) + "\n")
             temporary.rename(folder)
@@ -154,8 +161,10 @@ def save_checkpoint(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         fsync_folder(folder.parent)
+        best = _best(list_checkpoints(run))
         for old in list_checkpoints(run)[: -settings.keep_checkpoints]:
-            shutil.rmtree(old)
+            if old != best:
+                shutil.rmtree(old)
     return folder
 
 
@@ -183,6 +192,26 @@ def latest_checkpoint(run: Path) -> Path:
     return checkpoints[-1]
 
 
+def best_checkpoint(run: Path) -> Path:
+    """The checkpoint of the lowest validation loss, among equal ones the earliest.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is not a run, or none of its checkpoints was measured.
+    """
+    load_run_settings(run)
+    best = _best(list_checkpoints(run))
+    if best is None:
+        raise CheckpointError(f"{run} has no checkpoint with a validation loss: set validation.groups when training")
+    return best
+
+
+def _best(checkpoints: list[Path]) -> Path | None:
+    measured = [(loss, path) for path in checkpoints if (loss := read_state(path).validation) is not None]
+    return min(measured)[1] if measured else None
+
+
 def read_state(checkpoint: Path) -> CheckpointState:
     """The `state.json` of a checkpoint.
 
@@ -201,6 +230,7 @@ def read_state(checkpoint: Path) -> CheckpointState:
             settings_digest=str(data["settings_digest"]),
             data=dict(data["data"]),
             files={str(name): str(value) for name, value in dict(data["files"]).items()},
+            validation=None if data["validation"] is None else float(data["validation"]),
         )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is missing or damaged: delete {checkpoint} to use an earlier one") from error

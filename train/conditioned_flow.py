@@ -1,5 +1,6 @@
 """The trained whole: flow transformer and image encoder, as one module that training wraps and prediction loads."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -25,8 +26,8 @@ class ConditionedFlow(nn.Module):
 
     Raises
     ------
-    SpecError
-        If the settings name an image encoder that this version cannot load.
+    SpecError, CheckpointError
+        If the image encoder that the settings name does not fit them or cannot be loaded.
     """
 
     def __init__(self, settings: RunSettings) -> None:
@@ -35,9 +36,20 @@ class ConditionedFlow(nn.Module):
         self.flow = SparseStructureFlow(**dataclasses.asdict(settings.model))
         self.flow.reset_parameters(torch.Generator().manual_seed(seeding.integer(settings.seed, "flow")))
 
+    @property
+    def frozen_conditioner(self) -> bool:
+        """Whether the image encoder is taken as it is published."""
+        return bool(getattr(self.conditioner, "frozen", False))
+
     def parts(self) -> dict[str, nn.Module]:
-        """The modules that a checkpoint stores, by the name of their file."""
-        return {"model": self.flow, "conditioner": self.conditioner}
+        """The modules that are trained and that a checkpoint stores, by the name of their file."""
+        parts: dict[str, nn.Module] = {"model": self.flow}
+        return parts if self.frozen_conditioner else parts | {"conditioner": self.conditioner}
+
+    def average(self) -> "ConditionedFlow":
+        """A copy without gradients, for a moving average; a frozen encoder is shared, not copied."""
+        shared = {id(self.conditioner): self.conditioner} if self.frozen_conditioner else {}
+        return copy.deepcopy(self, shared).requires_grad_(False)
 
     def forward(
         self,
@@ -55,7 +67,7 @@ class ConditionedFlow(nn.Module):
         x_scene, x_instance : (S, 8, 16, 16, 16), (M, 8, 16, 16, 16) float
         t : (S,) float
             In [0, 1]; the instances of a group share it.
-        images : (S + M, 3, size, size) float
+        images : (S + M, 3, size, size) float or uint8
             Scenes first.
         keep : (S,) bool
             False where a group is trained without its images: all its condition tokens are zero then.

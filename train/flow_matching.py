@@ -15,12 +15,16 @@ SIGMA_MIN = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedLoss:
-    """Mean squared error of the velocity by branch, scalar tensors with gradients."""
+    """Mean squared error of the velocity by branch: scalars with gradients, and each sequence's without."""
 
     scene: Tensor
     """Mean over the scenes."""
     instance: Tensor
     """Mean over the instances; zero if there are none."""
+    per_scene: Tensor
+    """(S,) float32, detached: each scene's own."""
+    per_instance: Tensor
+    """(M,) float32, detached."""
 
     def total(self, scene_weight: float = 1.0) -> Tensor:
         """`scene_weight * scene + instance`: at 1, a scene counts as much as the mean of the instances."""
@@ -73,6 +77,11 @@ def drop_condition(cond_scene: Tensor, cond_inst: Tensor, keep: Tensor, scene_of
 
 def grouped_loss(v_scene: Tensor, v_inst: Tensor, target_scene: Tensor, target_inst: Tensor) -> GroupedLoss:
     """Losses of predicted velocities (S, ...) and (M, ...) against their targets, in float32."""
-    scene = (v_scene.float() - target_scene.float()).square().mean()
+    scene = (v_scene.float() - target_scene.float()).square()
     instance = (v_inst.float() - target_inst.float()).square()
-    return GroupedLoss(scene=scene, instance=instance.mean() if len(instance) else instance.sum())
+    return GroupedLoss(
+        scene=scene.mean(),
+        instance=instance.mean() if len(instance) else instance.sum(),
+        per_scene=scene.detach().flatten(1).mean(1),
+        per_instance=instance.detach().flatten(1).mean(1),
+    )

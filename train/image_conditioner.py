@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from randscene.errors import DatasetError, SpecError
 from randscene.train.layers import Linear, fan_in_normal, fill
 from randscene.train.settings import ConditionerSettings
+
+if TYPE_CHECKING:
+    from randscene.train.dinov2_conditioner import DinoV2Conditioner
 
 CROP_MARGIN = 1.2
 """Side of the crop over the larger side of the box around all instances."""
@@ -62,6 +65,11 @@ def scene_box(ids: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def prepare_images(sample: MaskedImage, size: int, instances: np.ndarray | None = None) -> np.ndarray:
+    """`crop_images` as (K + 1, 3, size, size) float32 in [0, 1]."""
+    return crop_images(sample, size, instances).astype(np.float32) / np.float32(255)
+
+
+def crop_images(sample: MaskedImage, size: int, instances: np.ndarray | None = None) -> np.ndarray:
     """The images that condition a scene and its instances (I-Scene, section 3.4).
 
     All are the same crop, so that an instance's place in the image tells identical objects apart: the scene image
@@ -78,8 +86,8 @@ def prepare_images(sample: MaskedImage, size: int, instances: np.ndarray | None 
 
     Returns
     -------
-    (K + 1, 3, size, size) float32
-        Values in [0, 1], the scene first.
+    (K + 1, 3, size, size) uint8
+        The scene first.
 
     Raises
     ------
@@ -97,11 +105,16 @@ def prepare_images(sample: MaskedImage, size: int, instances: np.ndarray | None 
     crop = np.asarray(Image.fromarray(rgb).crop(box))
     crop_ids = np.asarray(Image.fromarray(ids).crop(box))
     masks = [crop_ids > 0, *(crop_ids == instance for instance in chosen)]
-    images = np.empty((len(masks), 3, size, size), np.float32)
+    images = np.empty((len(masks), 3, size, size), np.uint8)
     for image, mask in zip(images, masks):
         cut = Image.fromarray(crop * mask[:, :, None]).resize((size, size), Image.Resampling.LANCZOS)
-        image[:] = np.asarray(cut, np.float32).transpose(2, 0, 1) / 255
+        image[:] = np.asarray(cut).transpose(2, 0, 1)
     return images
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]; others as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 class MiniConditioner(nn.Module):
@@ -163,8 +176,8 @@ class MiniConditioner(nn.Module):
 
         Parameters
         ----------
-        images : (B, 3, image_size, image_size) float
-            sRGB in [0, 1].
+        images : (B, 3, image_size, image_size) float or uint8
+            sRGB in [0, 1], or 0 to 255.
 
         Returns
         -------
@@ -172,7 +185,7 @@ class MiniConditioner(nn.Module):
             L = (image_size / patch_size)^2 tokens, row by row, normalised to zero mean and unit variance each
             (as the frozen encoder's are), so that all-zero tokens can stand for "no image".
         """
-        x = images * 2 - 1
+        x = unit_range(images) * 2 - 1
         for level, convolution in enumerate(self.stem):
             x = convolution(x)
             if level + 1 < len(self.stem):
@@ -214,19 +227,20 @@ def _grid_positions(side: int, channels: int) -> Tensor:
     return torch.from_numpy(table.reshape(side * side, channels))
 
 
-def build_conditioner(settings: ConditionerSettings, seed: int) -> MiniConditioner:
-    """The image encoder that `settings` names, with initial weights from `seed`.
+def build_conditioner(settings: ConditionerSettings, seed: int) -> "MiniConditioner | DinoV2Conditioner":
+    """The image encoder that `settings` names: `mini` with initial weights from `seed`, or the frozen `dinov2`.
 
     Raises
     ------
     SpecError
-        For `dinov2`: its weights cannot be loaded by this version.
+        If the sizes do not fit the encoder, or the weights that `settings.source` names.
+    CheckpointError
+        If those weights cannot be had; the message says what to do.
     """
     if settings.kind == "dinov2":
-        raise SpecError(
-            "conditioner.kind: dinov2 (dinov2_vitl14_reg at 518 px) cannot be loaded by this version; "
-            "use kind: mini, as the preset mini does"
-        )
+        from randscene.train.dinov2_conditioner import build_dinov2
+
+        return build_dinov2(settings, seed)
     return MiniConditioner(
         image_size=settings.image_size,
         patch_size=settings.patch_size,

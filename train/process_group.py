@@ -2,17 +2,19 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from randscene.errors import SpecError
+from randscene.errors import RandsceneError, SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,11 @@ class ProcessGroup:
         """Whether this process writes checkpoints and logs."""
         return self.rank == 0
 
+    @property
+    def device_name(self) -> str:
+        """The GPU's name, or `CPU`."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+
     def sum(self, values: list[float]) -> list[float]:
         """Element-wise sum over all processes; every process must call it."""
         if self.size == 1:
@@ -35,6 +42,20 @@ class ProcessGroup:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
+
+    def sum_in_place(self, tensor: Tensor) -> None:
+        """Element-wise sum over all processes; every process must call it. Nothing waits for a GPU."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def broadcast_in_place(self, tensor: Tensor) -> None:
+        """The main process's values for all; every process must call it."""
+        if self.size > 1:
+            dist.broadcast(tensor, src=0)
+
+    def any(self, value: bool) -> bool:
+        """Whether it is true in any process; every process must call it."""
+        return value if self.size == 1 else self.sum([float(value)])[0] > 0
 
     def wait_for_all(self) -> None:
         """Return once every process has come here."""
@@ -74,6 +95,33 @@ def joined_process_group(device: str | None = None) -> Iterator[ProcessGroup]:
 
 
 _TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+
+
+_GONE = re.compile(
+    r"connection (?:closed|reset|refused)|broken pipe|timed out waiting|socket timeout|remote error|nccl", re.IGNORECASE
+)
+"""What backends say when another process can no longer be reached; gloo has no exception of its own."""
+
+
+@contextlib.contextmanager
+def explain_lost_processes(run: Path) -> Iterator[None]:
+    """Turn the errors of an exchange with a process that has ended into one clear line.
+
+    Raises
+    ------
+    RandsceneError
+        Naming the run that can go on.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        exchanged = isinstance(error, dist.DistError) or (dist.is_initialized() and _GONE.search(str(error)))
+        if not exchanged or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise RandsceneError(
+            f"another process of this run ended or cannot be reached (its own message says why): {run} is as its last "
+            "checkpoint left it; start the same command again to go on"
+        ) from error
 
 
 class StopRequest:

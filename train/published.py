@@ -46,7 +46,7 @@ def find_model(source: str, stem: str) -> ModelFiles:
         if not (config_file.is_file() and weights.is_file()):
             raise CheckpointError(f"{folder} does not hold {wanted}: copy both there, or name another folder")
     elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
-        config_file, weights = (_fetch(source, f"ckpts/{stem}.{suffix}", wanted) for suffix in ("json", "safetensors"))
+        config_file, weights = (fetch(source, f"ckpts/{stem}.{suffix}", wanted) for suffix in ("json", "safetensors"))
     else:
         raise CheckpointError(f'no folder "{source}": give "mini", a folder that holds {wanted}, or a Hugging Face id')
     return ModelFiles(config=read_config(config_file), weights=weights)
@@ -100,7 +100,14 @@ def load_strict(module: "nn.Module", tensors: Mapping[str, "Tensor"], origin: st
     module.load_state_dict(dict(tensors), strict=True)
 
 
-def _fetch(repository: str, member: str, wanted: str) -> Path:
+def fetch(repository: str, member: str, wanted: str) -> Path:
+    """The file `member` of a Hugging Face repository, from its cache or the network.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be had; the message advises to put `wanted` in a folder.
+    """
     hint = f'or put {wanted} in a folder of your own and give its path instead of "{repository}"'
     try:
         hub = importlib.import_module("huggingface_hub")

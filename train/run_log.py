@@ -1,17 +1,24 @@
-"""What a run says about itself: `metrics.jsonl`, one line a step, and TensorBoard scalars where it is installed."""
+"""What a run says about itself: `metrics.jsonl`, one line a step, `validation.jsonl`, one a checkpoint, pictures, and
+the same in TensorBoard where it is installed."""
 
 import dataclasses
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from randscene.errors import CheckpointError
 from randscene.files import explain_os_errors, write_atomic
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,11 @@ class StepMetrics:
     samples_per_s: float
     """Views, all ranks together."""
     data_wait_s: float
-    """Time that a rank waited for its batch and built its tensors, mean over ranks."""
+    """Time that a rank waited for its batch, mean over ranks."""
+    step_s: float
+    """From the end of the step before to its own; the first of a call also compiles."""
+    model_tflops_per_s: float
+    """Of one rank; see `model_flops`."""
 
 
 class RunLog:
@@ -52,26 +63,49 @@ class RunLog:
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        path = run / "metrics.jsonl"
-        if path.exists():
-            write_atomic(path, "".join(line for line in _whole_lines(path) if json.loads(line)["step"] <= step))
-        self._path = path
+        self._run = run
+        for path in (run / METRICS, run / VALIDATION):
+            if path.exists():
+                write_atomic(path, "".join(line for line in _whole_lines(path) if json.loads(line)["step"] <= step))
         self._board = _summary_writer(run / "tensorboard", step)
 
-    def write(self, metrics: StepMetrics) -> None:
-        """Add one step."""
+    def write(self, metrics: StepMetrics, by_time: Mapping[str, float]) -> None:
+        """Add one step; `by_time` are its losses in parts of t (`LossByTime`), which only TensorBoard shows."""
         values = dataclasses.asdict(metrics)
-        with explain_os_errors(self._path), open(self._path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(values) + "\n")
+        self._append(METRICS, values)
+        self._show({name: value for name, value in values.items() if name != "step"} | dict(by_time), metrics.step)
+
+    def write_validation(self, step: int, values: Mapping[str, float]) -> None:
+        """Add what was measured at a checkpoint; a step that is there already is left as it is."""
+        path = self._run / VALIDATION
+        if path.exists() and any(json.loads(line)["step"] == step for line in _whole_lines(path)):
+            return
+        self._append(VALIDATION, {"step": step, **values})
+        self._show({f"validation/{name}": value for name, value in values.items()}, step)
+
+    def write_picture(self, step: int, sheet: np.ndarray) -> None:
+        """Keep a picture (H, W, 3) uint8 of what the model generates, as `pictures/step_0000300.png`."""
+        path = self._run / "pictures" / f"step_{step:07d}.png"
+        with explain_os_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(sheet).save(path)
         if self._board is not None:
-            for name, value in values.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, metrics.step)
+            self._board.add_image("generated", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush what TensorBoard still holds back."""
         if self._board is not None:
             self._board.close()
+
+    def _append(self, name: str, values: Mapping[str, Any]) -> None:
+        path = self._run / name
+        with explain_os_errors(path), open(path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(values) + "\n")
+
+    def _show(self, values: Mapping[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -82,10 +116,22 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     CheckpointError
         If it is missing or not readable.
     """
-    path = run / "metrics.jsonl"
+    path = run / METRICS
     if not path.exists():
-        raise CheckpointError(f"{run} has no metrics.jsonl: it is no run, or has not done a step")
+        raise CheckpointError(f"{run} has no {METRICS}: it is no run, or has not done a step")
     return [json.loads(line) for line in _whole_lines(path)]
+
+
+def read_validation(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `validation.jsonl`: step, loss, loss_scene, loss_instance, and the losses in parts of t.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not readable.
+    """
+    path = run / VALIDATION
+    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
 
 
 def _summary_writer(folder: Path, step: int) -> "SummaryWriter | None":

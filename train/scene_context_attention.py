@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from randscene.train.attention import attend
+from randscene.train.attention_backend import attend
 
 
 def scene_context_attention(

@@ -57,6 +57,9 @@ class ConditionerSettings:
     channels: int = 1024
     num_blocks: int = 24
     num_heads: int = 16
+    source: str = "facebook/dinov2-with-registers-large"
+    """Weights of `dinov2`: a Hugging Face id, a folder in that layout, a torch.hub file, or `random` (to try the
+    code without them)."""
 
     def __post_init__(self) -> None:
         _require(self.patch_size >= 1 and self.image_size >= self.patch_size, "image_size: must be at least patch_size")
@@ -74,21 +77,23 @@ class DataSettings:
     azimuth_offset_deg: float = 0.0
     encoder: str = "microsoft/TRELLIS-image-large"
     """Sparse-structure encoder of the latents: `mini` (embedded), a folder, or a Hugging Face id."""
-    scenes_per_step: int = 8
-    """Groups a step and rank. The paper's batch is 8 a GPU."""
+    scenes_per_step: int = 64
+    """Groups a step, over all processes: the paper's 8 on each of 8 GPUs. On fewer, see `hardware.groups_at_once`."""
     instances_per_scene: int = 1
     """Instances that share one scene branch; 1 is the released pairing of one instance with its scene."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """Share of each dataset, by its name; shares need not add up to 1. Left out: in proportion to their samples."""
+    scenes: str = ""
+    """Only these scenes of each dataset, as `open_dataset` reads them: `first:5000`, `100:200`."""
     loader_workers: int = 4
+    """Reading processes of each rank."""
 
     def __post_init__(self) -> None:
         _require(self.scenes_per_step >= 1, "scenes_per_step: must be at least 1")
         _require(self.instances_per_scene >= 1, "instances_per_scene: must be at least 1")
         _require(self.loader_workers >= 0, "loader_workers: must not be negative")
-
-    @property
-    def sequences_per_step(self) -> int:
-        """Sequences a step and rank: the fixed token budget is this times the tokens of a latent grid."""
-        return self.scenes_per_step * (1 + self.instances_per_scene)
+        for name, share in self.mixture.items():
+            _require(share > 0, f"mixture.{name}: must be positive; leave a dataset without a share out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +156,48 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationSettings:
+    """What is measured at every checkpoint, with the averaged weights."""
+
+    split: str = "val"
+    """Of each dataset that has it."""
+    groups: int = 0
+    """Fixed groups whose loss is taken; 0 measures nothing. The checkpoint of the lowest loss is kept."""
+    pictures: int = 0
+    """Groups for which pictures of the generated voxels are drawn."""
+
+    def __post_init__(self) -> None:
+        _require(self.groups >= 0, "groups: must not be negative")
+        _require(self.pictures >= 0, "pictures: must not be negative")
+        _require(self.groups > 0 or self.pictures == 0, "pictures: need groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareSettings:
+    """How a step is fitted to the machine; may differ each time that a run goes on."""
+
+    groups_at_once: int = 0
+    """Groups that a process takes through the model together, gradients being added up; 0 takes its whole share."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """`torch.compile` block by block; `auto` on CUDA."""
+    checkpointing: Literal["auto", "none", "every_other", "every_block"] = "auto"
+    """Blocks that are computed again in the backward pass instead of being kept; `auto` by the memory of the GPU."""
+    attention: Literal["auto", "default", "flash4", "cudnn", "flash", "efficient", "math"] = "auto"
+    """Kernels of attention; `auto` takes the fastest that is there, `default` is PyTorch's own choice."""
+
+    def __post_init__(self) -> None:
+        _require(self.groups_at_once >= 0, "groups_at_once: must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Everything that decides what a run computes; two runs of equal settings and data give equal weights."""
 
     name: str
     seed: int = 0
+    init: str = ""
+    """Where the flow's first weights come from: a Hugging Face id or folder in the hub's layout, a `.safetensors` or
+    `.pt` file, a run or one of its checkpoints. Empty: drawn from the seed."""
     deterministic: bool = False
     """Use deterministic kernels only: bit-equal resumes, slower on a GPU."""
     checkpoint_every: int = 1000
@@ -166,6 +208,8 @@ class RunSettings:
     data: DataSettings = field(default_factory=DataSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    hardware: HardwareSettings = field(default_factory=HardwareSettings)
 
     def __post_init__(self) -> None:
         _require(bool(self.name), "name: must not be empty")
@@ -180,12 +224,12 @@ class RunSettings:
         return _plain(dataclasses.asdict(self))
 
     def identity(self) -> dict[str, Any]:
-        """What must not change within a run, as flat `section.field` values: all but how it is saved and sampled.
+        """What must not change within a run, as flat `section.field` values: not how it is saved, watched and run.
 
         `optimiser.steps` counts only where the schedule of the rate depends on it.
         """
         data = self.to_dict()
-        for name in ("checkpoint_every", "keep_checkpoints", "sampling"):
+        for name in ("checkpoint_every", "keep_checkpoints", "sampling", "validation", "hardware"):
             del data[name]
         del data["data"]["loader_workers"]
         if data["optimiser"]["schedule"] == "constant":
@@ -256,7 +300,8 @@ def with_overrides(settings: RunSettings, overrides: Sequence[str]) -> RunSettin
         node: Any = data
         for section in sections:
             node = node.get(section) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
+        whole_section = isinstance(node, dict) and isinstance(node.get(last), dict) and dotted.strip() != "data.mixture"
+        if not isinstance(node, dict) or last not in node or whole_section:
             raise SpecError(f"--set {override}: there is no setting called {dotted.strip()}")
         try:
             node[last] = yaml.safe_load(text)
@@ -311,6 +356,10 @@ def _value(hint: Any, value: object, at: tuple[str, ...], where: str) -> object:
         if len(kinds) == len(value):
             return tuple(_value(kind, part, at, where) for kind, part in zip(kinds, value))
         wanted = f"a list of {len(kinds)}"
+    elif origin is dict and isinstance(value, dict):
+        return {str(name): _value(arguments[1], part, (*at, str(name)), where) for name, part in value.items()}
+    elif origin is dict:
+        wanted = "a mapping"
     elif origin is tuple:
         wanted = "a list"
     elif hint is float and isinstance(value, str) and _EXPONENT.fullmatch(value):

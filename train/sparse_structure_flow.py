@@ -22,7 +22,8 @@ from torch.nn.init import normal_, xavier_uniform_
 from torch.utils.checkpoint import checkpoint
 
 from randscene.errors import SpecError
-from randscene.train.attention import CrossAttention, FeedForward, SelfAttention, attend, check_rows
+from randscene.train.attention import CrossAttention, FeedForward, SelfAttention, check_rows
+from randscene.train.attention_backend import attend
 from randscene.train.layers import LayerNorm32, Linear, fill, stream_dtype, weighted_layers, zero
 from randscene.train.scene_context_attention import scene_context_attention
 
@@ -74,21 +75,19 @@ class FlowBlock(nn.Module):
         With `scene_of` (M,), the last M rows of the batch are instances, the rows before them scenes, and instances
         also attend to their scene.
         """
-        parts = self.adaLN_modulation(t_emb).unsqueeze(1).chunk(6, dim=-1)
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
+        modulation = self.adaLN_modulation(t_emb).unsqueeze(1).chunk(6, dim=-1)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation
         q, k, v = self.self_attn.project(self.norm1(x) * (1 + scale_attn) + shift_attn)
         if scene_of is None:
             h = attend(q, k, v)
         else:
-            scenes = len(x) - len(scene_of)
-            h = torch.cat(
-                scene_context_attention(
-                    (q[:scenes], k[:scenes], v[:scenes]),
-                    (q[scenes:], k[scenes:], v[scenes:]),
-                    scene_of,
-                    detach_scene_kv=detach_scene_kv,
-                )
+            parts = [len(x) - len(scene_of), len(scene_of)]
+            # One split a tensor: its backward pass is one copy, that of two slices three.
+            (q_s, q_i), (k_s, k_i), (v_s, v_i) = q.split(parts), k.split(parts), v.split(parts)
+            context = scene_context_attention(
+                (q_s, k_s, v_s), (q_i, k_i, v_i), scene_of, detach_scene_kv=detach_scene_kv
             )
+            h = torch.cat(context)
         x = x + gate_attn * self.self_attn.merge(h)
         x = x + self.cross_attn(self.norm2(x), cond)
         return x + gate_mlp * self.mlp(self.norm3(x) * (1 + scale_mlp) + shift_mlp)
@@ -168,7 +167,8 @@ class SparseStructureFlow(nn.Module):
         self.cond_channels = cond_channels
         self.sca_blocks = frozenset(sca_blocks)
         self.detach_scene_kv = detach_scene_kv
-        self.use_checkpoint = use_checkpoint
+        self.checkpoint_blocks = frozenset(range(num_blocks) if use_checkpoint else ())
+        """Blocks that are computed again in the backward pass, to save memory."""
         self.torso_dtype = torch.float32
         self.t_embedder = TimestepEmbedder(model_channels)
         self.register_buffer("pos_emb", position_table(resolution // patch_size, model_channels))
@@ -266,7 +266,7 @@ class SparseStructureFlow(nn.Module):
         cond = cond.to(dtype)
         for index, block in enumerate(self.blocks):
             context = scene_of if index in self.sca_blocks else None
-            if self.use_checkpoint and torch.is_grad_enabled():
+            if index in self.checkpoint_blocks and torch.is_grad_enabled():
                 h = checkpoint(block, h, t_emb, cond, context, self.detach_scene_kv, use_reentrant=False)
             else:
                 h = block(h, t_emb, cond, context, self.detach_scene_kv)

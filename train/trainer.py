@@ -2,32 +2,32 @@
 
 A step is a pure function of (weights, settings, data, step number): which samples, which instances, t, noise and
 dropped conditions all follow from the run's seed and the samples' positions in the data. Resuming is therefore loading
-the last checkpoint and going on counting.
+the last checkpoint and going on counting, on any number of processes that can share out a step's groups.
+
+What a step did is read one step later, so that a GPU never waits for it. A loss that is not finite therefore stops the
+run one step late; no checkpoint is written before its step was looked at.
 """
 
-import copy
-import itertools
+import contextlib
+import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from randscene import seeding
-from randscene.errors import CheckpointError, DatasetError, RandsceneError
-from randscene.shards import Dataset, Mixture, open_dataset, torch_loader
-from randscene.shards.latent_sidecar import MEMBER as LATENTS
-from randscene.shards.latent_sidecar import latent_sets
-from randscene.shards.store import open_store
-from randscene.shards.torch_loading import positions_of
-from randscene.train.batch import GroupBatch, LatentSource, build_batch, group_draws
+from randscene.errors import CheckpointError, RandsceneError
+from randscene.files import write_atomic
+from randscene.train.attention_backend import attention_backend
+from randscene.train.batch import GroupBatch, GroupDraws, LatentSource
 from randscene.train.checkpoint import (
+    CheckpointState,
     check_run_folder,
     list_checkpoints,
     load_module,
@@ -40,14 +40,30 @@ from randscene.train.checkpoint import (
 )
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.flow_matching import GroupedLoss, diffuse, grouped_loss, velocity_target
+from randscene.train.initial_weights import load_initial_flow
+from randscene.train.loss_by_time import LossByTime
 from randscene.train.process_group import (
     ProcessGroup,
     deterministic_kernels,
+    explain_lost_processes,
     joined_process_group,
     stop_on_signals,
 )
 from randscene.train.run_log import RunLog, StepMetrics
+from randscene.train.sample_pictures import sample_sheet, whole_scenes
 from randscene.train.settings import OptimiserSettings, RunSettings
+from randscene.train.step_plan import StepPlan, apply_plan, plan_step
+from randscene.train.step_reporter import PendingStep, StepReporter
+from randscene.train.structure_encoder import LoadedDecoder, load_decoder
+from randscene.train.training_data import (
+    MicroBatch,
+    conditioner_facts,
+    data_facts,
+    micro_batches,
+    open_mixture,
+    open_validation,
+)
+from randscene.train.validation import Validation, ValidationLoss
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +83,8 @@ class TrainReport:
     """Whether SIGINT or SIGTERM ended it before the last step."""
     checkpoint: Path
     """The newest checkpoint."""
+    is_main: bool
+    """Whether this process is the one that reports."""
 
 
 def train(
@@ -75,6 +93,7 @@ def train(
     out: Path,
     *,
     device: str | None = None,
+    started: Callable[[StepPlan, ProcessGroup], None] | None = None,
     progress: Callable[[StepMetrics], None] | None = None,
 ) -> TrainReport:
     """Train a run up to `settings.optimiser.steps`, beginning or going on with the run folder `out`.
@@ -82,14 +101,16 @@ def train(
     Parameters
     ----------
     data : sequence of str or Path
-        Datasets; a step draws from each in proportion to its number of samples.
+        Datasets; a step draws from each by `data.mixture`, or in proportion to its number of samples.
     settings : RunSettings
     out : Path
         Run folder.
     device : str, optional
         `cpu` or `cuda`; CUDA where there is one by default.
+    started : callable, optional
+        Called once when everything is loaded, on the main process, with how a step is fitted to the machine.
     progress : callable, optional
-        Called after every step, on the main process.
+        Called after every step, on the main process, one step late.
 
     Returns
     -------
@@ -102,16 +123,23 @@ def train(
     DatasetError
         If a dataset is missing, broken, or of another frame or encoder than the run's.
     CheckpointError
-        If `out` holds another run, was trained on other data, or its newest checkpoint is damaged.
+        If `out` holds another run, was trained on other data, or its newest checkpoint is damaged; if first weights do
+        not fit the model.
     RandsceneError
-        If the loss or the gradient is not finite (the last checkpoint stays good), or the disk is full.
+        If the loss or the gradient is not finite, memory runs out or another process of the run ends (the last
+        checkpoint stays good), or the disk is full.
     """
     with joined_process_group(device) as group, deterministic_kernels(settings.deterministic):
         check_run_folder(out, settings)
-        trainer = _Trainer(_mixture(data, settings), settings, out, group)
-        if group.is_main:
-            open_run(out, settings)
-        return trainer.run(progress)
+        with _explain_faults(out, settings):
+            trainer = _Trainer(data, settings, out, group)
+            if group.is_main:
+                open_run(out, settings)
+                write_atomic(out / "hardware.json", json.dumps(trainer.hardware(), indent=2) + "\n")
+                if started is not None:
+                    started(trainer.plan, group)
+            with attention_backend(trainer.plan.attention):
+                return trainer.run(progress)
 
 
 def learning_rate(settings: OptimiserSettings, step: int) -> float:
@@ -125,25 +153,31 @@ def learning_rate(settings: OptimiserSettings, step: int) -> float:
 class _Trainer:
     """One process's part of a run."""
 
-    def __init__(self, mixture: Mixture, settings: RunSettings, out: Path, group: ProcessGroup) -> None:
-        self.mixture, self.settings, self.out, self.group = mixture, settings, out, group
+    def __init__(self, data: Sequence[str | Path], settings: RunSettings, out: Path, group: ProcessGroup) -> None:
+        mixture = open_mixture(data, settings)
+        held_out = open_validation(data, settings)
+        self.settings, self.out, self.group = settings, out, group
         self.step = 0
         self.model = ConditionedFlow(settings)
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.plan = plan_step(settings, self.model.flow, group.device, group.size)
         checkpoints = list_checkpoints(out)
         state = read_state(checkpoints[-1]) if checkpoints else None
         encoder = state.data["encoder"]["sha256"] if state else None
         self.source = LatentSource(settings, sha256=encoder, device=str(group.device))
-        self.facts = _data_facts(mixture, settings, self.source)
+        self.facts = data_facts(mixture, settings, self.source) | conditioner_facts(self.model)
+        if settings.init:
+            self.facts["init"] = state.data.get("init") if state else load_initial_flow(self.model.flow, settings.init)
         if state and state.data != self.facts:
             raise CheckpointError(
-                f"{out} was trained on other data ({_difference(state.data, self.facts)}): give the same datasets, "
+                f"{out} was trained on other data ({_difference(state, self.facts)}): give the same datasets, "
                 "or choose another --out"
             )
+        self.average = self.model.average()
         for place in (self.model, self.average):
             place.to(group.device)
+        self.parameters = [parameter for part in self.model.parts().values() for parameter in part.parameters()]
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
+            self.parameters,
             lr=settings.optimiser.lr,
             betas=settings.optimiser.betas,
             weight_decay=settings.optimiser.weight_decay,
@@ -151,70 +185,66 @@ class _Trainer:
         )
         if state:
             self._restore(checkpoints[-1])
+        apply_plan(self.plan, self.model.flow)
         self.wrapped: nn.Module = self.model
         if group.size > 1:
-            self.wrapped = DistributedDataParallel(self.model)
+            self.wrapped = DistributedDataParallel(self.model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        self.by_time = LossByTime(device=group.device)
+        self.validation: Validation | None = None
+        if held_out is not None:
+            at_once = settings.hardware.groups_at_once or 4
+            self.validation = Validation(
+                held_out, settings, self.source, settings.validation.groups, groups_at_once=at_once
+            )
+        self._decoder: LoadedDecoder | None = None
+        self.batches = micro_batches(mixture, settings, self.source, self.plan, group, self.step)
+
+    def hardware(self) -> dict[str, object]:
+        """What `hardware.json` says of the last start."""
+        return {
+            "device": self.group.device_name,
+            "processes": self.group.size,
+            "torch": torch.__version__,
+            **asdict(self.plan),
+        }
 
     def run(self, progress: Callable[[StepMetrics], None] | None) -> TrainReport:
         settings, group = self.settings, self.group
-        begun, first, last, stopped = time.monotonic(), self.step, None, False
+        begun, first, stopped = time.monotonic(), self.step, False
         run_log = RunLog(self.out, self.step) if group.is_main else None
-        batches = torch_loader(
-            self.mixture,
-            step=self.step,
-            steps=max(settings.optimiser.steps - self.step, 0),
-            batch_size=settings.data.scenes_per_step,
-            rank=group.rank,
-            world_size=group.size,
-            num_workers=settings.data.loader_workers,
-        )
-        with stop_on_signals() as stop:
-            samples_of = iter(batches)
+        reporter = StepReporter(settings, self.plan, group, run_log, progress)
+        pending: PendingStep | None = None
+        with stop_on_signals() as stop, contextlib.closing(reporter):
+            batches = iter(self.batches)
             while self.step < settings.optimiser.steps:
-                # Before a batch is asked for: a signal to the whole job has ended the loader's workers, too.
-                stopped = group.sum([float(bool(stop))])[0] > 0
+                stopped = reporter.stop_asked or (group.size == 1 and bool(stop))
                 if stopped:
                     break
-                step_begun = time.monotonic()
-                batch = self._batch(next(samples_of))
-                waited = time.monotonic() - step_begun
-                scene, instance, norm, rate, waited = self._update(batch, waited)
-                if group.is_main:
-                    assert run_log is not None
-                    last = StepMetrics(
-                        step=self.step,
-                        loss=settings.optimiser.scene_weight * scene + instance,
-                        loss_scene=scene,
-                        loss_instance=instance,
-                        grad_norm=norm,
-                        lr=rate,
-                        samples_per_s=settings.data.scenes_per_step * group.size / (time.monotonic() - step_begun),
-                        data_wait_s=waited,
-                    )
-                    run_log.write(last)
-                    if progress is not None:
-                        progress(last)
+                asked = time.monotonic()
+                parts = next(batches)
+                done = self._update(parts, time.monotonic() - asked, bool(stop))
+                self._look(pending, reporter)
+                pending = done
                 if self.step % settings.checkpoint_every == 0:
-                    self._save()
-            checkpoint = self._save()
-        if run_log is not None:
-            run_log.close()
+                    self._look(pending, reporter)
+                    pending = None
+                    self._save(reporter.log)
+            self._look(pending, reporter)
+            checkpoint = self._save(reporter.log)
         return TrainReport(
             step=self.step,
             steps_made=self.step - first,
-            loss=last.loss if last else None,
+            loss=reporter.last_loss,
             seconds=time.monotonic() - begun,
             interrupted=stopped,
             checkpoint=checkpoint,
+            is_main=group.is_main,
         )
 
-    def _batch(self, samples: list[Any]) -> GroupBatch:
-        place = {"batch_size": len(samples), "rank": self.group.rank, "world_size": self.group.size}
-        return build_batch(samples, self.settings, self.source, positions=positions_of(self.step, **place))
-
-    def _losses(self, batch: GroupBatch) -> GroupedLoss:
+    def _losses(self, batch: GroupBatch, draws: GroupDraws) -> tuple[GroupedLoss, Tensor, Tensor]:
+        """The losses, the groups' t and the instances' groups, on the device."""
         settings, device = self.settings.optimiser, self.group.device
-        draws = group_draws(self.settings, batch)
+        batch = self.source.encode(batch)
         x_scene, x_instance, noise_scene, noise_instance, t, keep, images, scene_of = (
             tensor.to(device, non_blocking=True)
             for tensor in (
@@ -237,34 +267,50 @@ class _Trainer:
                 keep,
                 scene_of,
             )
-        return grouped_loss(
+        losses = grouped_loss(
             v_scene, v_instance, velocity_target(x_scene, noise_scene), velocity_target(x_instance, noise_instance)
         )
+        return losses, t, scene_of
 
-    def _update(self, batch: GroupBatch, waited: float) -> tuple[float, float, float, float, float]:
-        """One optimiser step: loss of the scenes and instances, gradient norm, rate, wait; means over ranks."""
+    def _update(self, parts: Sequence[MicroBatch], waited: float, stop: bool) -> PendingStep:
+        """One optimiser step on the micro-batches of this process."""
         settings, group = self.settings.optimiser, self.group
         rate = learning_rate(settings, self.step)
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        losses = self._losses(batch)
-        losses.total(settings.scene_weight).backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
-        values = [losses.scene.item(), losses.instance.item(), norm.item(), waited]
-        mean = [value / group.size for value in group.sum(values)]
-        if not all(map(math.isfinite, mean)):
-            raise RandsceneError(self._not_finite(batch))
+        self.by_time.clear()
+        for number, (batch, draws) in enumerate(parts):
+            last = number == len(parts) - 1
+            with contextlib.nullcontext() if last else self._without_exchange():
+                losses, t, scene_of = self._losses(batch, draws)
+                (losses.total(settings.scene_weight) / len(parts)).backward()
+            self.by_time.add(t, losses.per_scene, losses.per_instance, scene_of)
+        norm = nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
         self.optimiser.step()
         self.step += 1
         if group.is_main:
             self._update_average()
-        return mean[0], mean[1], mean[2], rate, mean[3]
+        told = torch.tensor([waited, float(stop)], dtype=torch.float64).to(group.device, non_blocking=True)
+        values = torch.cat([norm.detach().double().reshape(1), told, self.by_time.as_vector()])
+        group.sum_in_place(values)
+        keys = tuple(key for batch, _ in parts for key in batch.keys)
+        return PendingStep(step=self.step, values=values, rate=rate, keys=keys)
 
-    def _not_finite(self, batch: GroupBatch) -> str:
+    def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
+        """Gradients of all but the last micro-batch stay in this process."""
+        if isinstance(self.wrapped, DistributedDataParallel):
+            return self.wrapped.no_sync()
+        return contextlib.nullcontext()
+
+    def _look(self, pending: PendingStep | None, reporter: StepReporter) -> None:
+        if pending is not None and not reporter.show(pending):
+            raise RandsceneError(self._not_finite(pending))
+
+    def _not_finite(self, pending: PendingStep) -> str:
         kept = list_checkpoints(self.out)
         return (
-            f"the loss or gradient is not finite at step {self.step + 1} (samples {', '.join(batch.keys)}): "
+            f"the loss or gradient is not finite at step {pending.step} (samples {', '.join(pending.keys)}): "
             f"{f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'}; "
             "try a smaller optimiser.lr"
         )
@@ -275,21 +321,68 @@ class _Trainer:
         if settings.ema_warmup:
             decay = min(decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-
-    def _save(self) -> Path:
-        """The checkpoint of this step; every process must call it."""
-        folder = self.out / "checkpoints" / f"step_{self.step:07d}"
-        if self.group.is_main:
-            tensors: dict[str, dict[str, Tensor]] = {}
-            for name, part in self.model.parts().items():
-                tensors[name] = part.state_dict()
             for name, part in self.average.parts().items():
-                tensors[f"{name}_ema"] = part.state_dict()
-            tensors["optimiser"] = optimiser_tensors(self.model, self.optimiser)
-            save_checkpoint(self.out, step=self.step, settings=self.settings, data=self.facts, tensors=tensors)
+                torch._foreach_lerp_(list(part.parameters()), list(self.model.parts()[name].parameters()), 1 - decay)
+
+    def _save(self, run_log: RunLog | None) -> Path:
+        """The checkpoint of this step, measured; every process must call it."""
+        folder = self.out / "checkpoints" / f"step_{self.step:07d}"
+        if not self.group.any(folder.exists()):
+            validation = self._validate(run_log)
+            if self.group.is_main:
+                tensors: dict[str, dict[str, Tensor]] = {}
+                for name, part in self.model.parts().items():
+                    tensors[name] = part.state_dict()
+                for name, part in self.average.parts().items():
+                    tensors[f"{name}_ema"] = part.state_dict()
+                tensors["optimiser"] = optimiser_tensors(self.model, self.optimiser)
+                save_checkpoint(
+                    self.out,
+                    step=self.step,
+                    settings=self.settings,
+                    data=self.facts,
+                    tensors=tensors,
+                    validation=validation,
+                )
         self.group.wait_for_all()
         return folder
+
+    def _validate(self, run_log: RunLog | None) -> float | None:
+        """Loss of the averaged weights on the held-out groups, and pictures; the main process has the average."""
+        if self.validation is None:
+            return None
+        settings, group = self.settings, self.group
+        for part in self.average.parts().values():
+            for tensor in part.state_dict().values():
+                group.broadcast_in_place(tensor)
+        values = self.validation.sums(
+            self.average, group.device, settings.optimiser.precision, rank=group.rank, world_size=group.size
+        )
+        group.sum_in_place(values)
+        found = ValidationLoss.from_vector(values)
+        total = found.total(settings.optimiser.scene_weight)
+        if run_log is not None:
+            told = {"loss": total, "loss_scene": found.scene, "loss_instance": found.instance}
+            run_log.write_validation(self.step, told | found.by_time)
+            if settings.validation.pictures:
+                run_log.write_picture(self.step, self._pictures())
+        return total
+
+    def _pictures(self) -> np.ndarray:
+        assert self.validation is not None
+        if self._decoder is None:
+            self._decoder = load_decoder(self.settings.data.encoder, str(self.group.device))
+        views = self.validation.samples(self.settings.validation.pictures)
+        batch = whole_scenes(views, self.settings, self.source)
+        return sample_sheet(
+            self.average,
+            self._decoder,
+            batch,
+            self.settings,
+            views=views,
+            device=self.group.device,
+            seed=self.settings.seed,
+        )
 
     def _restore(self, checkpoint: Path) -> None:
         for suffix, model in (("", self.model), ("_ema", self.average)):
@@ -302,45 +395,21 @@ class _Trainer:
         self.step = read_state(checkpoint).step
 
 
-def _mixture(data: Sequence[str | Path], settings: RunSettings) -> Mixture:
-    """The datasets, each weighted by its number of samples."""
-    members: dict[str, Any] = {}
-    for url in data:
-        dataset = _open(url, settings)
-        name = str(dataset.info["name"])
-        if any(dataset.info["fingerprint"] == other.info["fingerprint"] for other, _ in members.values()):
-            raise DatasetError(f"{url} is given twice, or is a copy of another one of the datasets: leave it out")
-        unique = next(
-            n for n in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2))) if n not in members
-        )
-        members[unique] = (dataset, len(dataset))
-    return Mixture(members, seed=seeding.integer(settings.seed, "data"))
+@contextlib.contextmanager
+def _explain_faults(out: Path, settings: RunSettings) -> Iterator[None]:
+    """Say in one line what to do when memory runs out or another process of the run has gone."""
+    try:
+        with explain_lost_processes(out):
+            yield
+    except torch.OutOfMemoryError as error:
+        kept = list_checkpoints(out)
+        raise RandsceneError(
+            f"the GPU's memory is full: set hardware.groups_at_once below "
+            f"{settings.hardware.groups_at_once or settings.data.scenes_per_step}, or "
+            f"hardware.checkpointing=every_block, and run the same command again "
+            f"({f'it goes on from {kept[-1]}' if kept else 'there is no checkpoint yet'})"
+        ) from error
 
 
-def _open(url: str | Path, settings: RunSettings) -> Dataset:
-    """The run's split, with latents from beside its shards where it has them of the run's encoder and none inside."""
-    dataset = open_dataset(url, split=settings.data.split)
-    inside = LATENTS in dataset.shards[0].index.members
-    beside = [] if inside else [item.name for item in latent_sets(open_store(url))]
-    if settings.data.encoder not in beside:
-        return dataset
-    return open_dataset(url, split=settings.data.split, latents=settings.data.encoder)
-
-
-def _data_facts(mixture: Mixture, settings: RunSettings, source: LatentSource) -> dict[str, Any]:
-    """What of the data a run depends on; looks at one sample of each dataset and refuses what does not fit."""
-    for name in mixture.names:
-        sample = mixture.datasets[name][0]
-        source.check(sample.meta, has_latents=sample.latents is not None, where=f"{name}, sample {sample.key}")
-    return {
-        "frame": settings.data.frame,
-        "encoder": {"name": settings.data.encoder, "sha256": source.encoder_sha256},
-        "datasets": {
-            name: {"fingerprint": dataset.info["fingerprint"], "samples": len(dataset)}
-            for name, dataset in mixture.datasets.items()
-        },
-    }
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return ", ".join(name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name))
+def _difference(there: CheckpointState, here: dict[str, object]) -> str:
+    return ", ".join(name for name in sorted(there.data.keys() | here.keys()) if there.data.get(name) != here.get(name))

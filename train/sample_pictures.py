@@ -1,0 +1,191 @@
+"""Pictures of what a model generates: one sheet, a row a scene, beside the image that it was given and the truth."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from randscene import seeding
+from randscene.shards import ViewSample
+from randscene.train.batch import GroupBatch, LatentSource, build_batch
+from randscene.train.conditioned_flow import ConditionedFlow
+from randscene.train.sampler import sample
+from randscene.train.settings import RunSettings
+from randscene.train.structure_encoder import LoadedDecoder, decode_latents
+from randscene.train.validation import evaluating
+from randscene.train.voxel_picture import instance_colours, occupancy, voxel_picture
+
+PAPER, INK, SOFT = (17, 19, 23), (232, 233, 236), (154, 161, 173)
+"""Behind the pictures, words, and lesser words: of the preview page's dark theme."""
+SCENE_COLOUR = (201, 206, 214)
+"""Of the scene branch's voxels, which belong to no instance."""
+COLUMNS = ("image", "truth", "generated instances", "generated scene")
+
+
+def whole_scenes(samples: Sequence[ViewSample], settings: RunSettings, source: LatentSource) -> GroupBatch:
+    """A batch of `samples` with all their instances, each once and in id order: groups of different sizes.
+
+    Raises
+    ------
+    DatasetError
+        If a sample has another frame or encoder than the run's, or cannot be used.
+    """
+    groups = []
+    for view in samples:
+        data = dataclasses.replace(settings.data, instances_per_scene=view.n_instances)
+        batch = build_batch([view], dataclasses.replace(settings, data=data), source, positions=[0])
+        order = batch.instances.argsort()
+        groups.append(
+            dataclasses.replace(
+                batch,
+                instance_latents=batch.instance_latents[order],
+                instances=batch.instances[order],
+                images=torch.cat([batch.images[:1], batch.images[1:][order]]),
+            )
+        )
+    return GroupBatch(
+        scene_latents=torch.cat([group.scene_latents for group in groups]),
+        instance_latents=torch.cat([group.instance_latents for group in groups]),
+        images=torch.cat([*(group.images[:1] for group in groups), *(group.images[1:] for group in groups)]),
+        scene_of=torch.cat([torch.full((len(group.instances),), number) for number, group in enumerate(groups)]),
+        instances=torch.cat([group.instances for group in groups]),
+        keys=tuple(group.keys[0] for group in groups),
+        positions=tuple(range(len(groups))),
+    )
+
+
+def sample_sheet(
+    model: ConditionedFlow,
+    decoder: LoadedDecoder,
+    batch: GroupBatch,
+    settings: RunSettings,
+    *,
+    views: Sequence[ViewSample] | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    size: int = 256,
+) -> np.ndarray:
+    """What the model generates for the groups of a batch, as a sheet: a row a group.
+
+    A row shows the image, the true voxels, the generated instances, and the generated scene; below the last two the
+    overlap with the truth: IoU of the voxels of all instances together, and of the scene.
+
+    Parameters
+    ----------
+    model : ConditionedFlow
+        On `device`. Put in evaluation mode, and back to its own at the end.
+    decoder : LoadedDecoder
+        Of the run's latents.
+    batch : GroupBatch
+        Of different groups, best of whole scenes (`whole_scenes`). An instance that is given twice is generated once.
+    settings : RunSettings
+        Of the run: its `sampling`, and its precision on CUDA.
+    views : sequence of ViewSample, optional
+        The groups' samples: their voxels are the truth then. By default it is the batch's latents, decoded: as well
+        as a perfect model would do, but the work of a decoder once more.
+    device : str or torch.device
+    seed : int
+        Of the initial noise, which follows from it and the sample's key as in `randscene predict`.
+    size : int
+        Pixels along a side of each picture.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        Equal on a CPU for equal arguments.
+    """
+    rows = []
+    for group, key in enumerate(batch.keys):
+        ids, members = _members(batch, group)
+        images = batch.images[[group, *(len(batch.keys) + row for row in members)]]
+        with evaluating(model):
+            latents = _generate(model, images, key, settings, torch.device(device), seed)
+        if views is not None:
+            truth = [views[group].scene_coords(), *map(views[group].instance_coords, ids)]
+        else:
+            true_latents = [batch.scene_latents[group : group + 1], batch.instance_latents[members]]
+            truth = _voxels(decoder, torch.cat(true_latents))
+        rows.append(_row(images[0], key, ids, truth, _voxels(decoder, latents), size))
+    return _sheet(rows, size)
+
+
+def _members(batch: GroupBatch, group: int) -> tuple[list[int], list[int]]:
+    """Rising ids of a group's instances, each once, and their rows among the batch's instances."""
+    rows = (batch.scene_of == group).nonzero()[:, 0].tolist()
+    first = {int(batch.instances[row]): row for row in reversed(rows)}
+    return sorted(first), [first[identity] for identity in sorted(first)]
+
+
+def _row(
+    image: Tensor, key: str, ids: list[int], truth: list[np.ndarray], made: list[np.ndarray], size: int
+) -> list[tuple[np.ndarray, str]]:
+    """The four pictures of a group and the words below them; voxels of the scene come first."""
+    colours = instance_colours(max(ids, default=0))
+    tints = [colours[identity - 1] for identity in ids]
+    return [
+        (_picture(image, size), key),
+        (voxel_picture(truth[1:], size, colours=tints), f"{len(ids)} instances"),
+        (voxel_picture(made[1:], size, colours=tints), f"IoU {voxel_iou(made[1:], truth[1:]):.2f}"),
+        (voxel_picture(made[:1], size, colours=[SCENE_COLOUR]), f"IoU {voxel_iou(made[:1], truth[:1]):.2f}"),
+    ]
+
+
+def _generate(
+    model: ConditionedFlow, images: Tensor, key: str, settings: RunSettings, device: torch.device, seed: int
+) -> Tensor:
+    """(K + 1, 8, 16, 16, 16) float32 latents on the CPU, the scene first."""
+    half = settings.optimiser.precision == "bfloat16" and device.type == "cuda"
+    generator = torch.Generator().manual_seed(seeding.integer(seed, key, "sampling"))
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        tokens = model.conditioner(images.to(device))
+        latents = sample(
+            model.flow,
+            tokens[:1],
+            tokens[1:],
+            torch.zeros(len(tokens) - 1, dtype=torch.int64, device=device),
+            generators=[generator],
+            settings=settings.sampling,
+        )
+    return torch.cat(latents).float().cpu()
+
+
+def _voxels(decoder: LoadedDecoder, latents: Tensor) -> list[np.ndarray]:
+    """(V, 3) uint8 voxels of each latent."""
+    return [np.argwhere(logits > 0).astype(np.uint8) for logits in decode_latents(decoder, latents.numpy())]
+
+
+def voxel_iou(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    """Overlap of the unions of two sets of voxel grids, (V, 3) uint8 each: 0 to 1; 1 if both are empty."""
+    a, b = occupancy(first), occupancy(second)
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0
+
+
+def _picture(image: Tensor, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 of a conditioning image (3, s, s) uint8."""
+    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    return np.asarray(pixels.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _sheet(rows: Sequence[Sequence[tuple[np.ndarray, str]]], size: int) -> np.ndarray:
+    """Pictures in rows under the columns' names, words in their lower left corners."""
+    gap = max(2, size // 32)
+    font = ImageFont.load_default(max(9, size // 18))
+    head = 2 * max(9, size // 18)
+    canvas = Image.new(
+        "RGB",
+        (len(COLUMNS) * (size + gap) + gap, head + len(rows) * (size + gap)),
+        PAPER,
+    )
+    pen = ImageDraw.Draw(canvas)
+    for column, name in enumerate(COLUMNS):
+        pen.text((gap + column * (size + gap), head / 2), name, fill=INK, font=font, anchor="lm")
+    for number, row in enumerate(rows):
+        for column, (picture, words) in enumerate(row):
+            left, top = gap + column * (size + gap), head + number * (size + gap)
+            canvas.paste(Image.fromarray(picture), (left, top))
+            pen.text((left + gap, top + size - gap), words, fill=SOFT, font=font, anchor="lb")
+    return np.asarray(canvas)
