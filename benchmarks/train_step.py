@@ -3,24 +3,23 @@
 A group is one scene with its K instances. `paired` is the plain form that the papers describe: a row of the scene for
 each of its instances, module by module, without compilation. The others take the scene once for all of its instances.
 
-Model-TFLOP/s are those of the group, scene once, whatever a variant computes: matrix products and attention of the
-forward pass, times three. Recomputation counts for nothing.
+Model-TFLOP/s are those of the group, scene once, whatever a variant computes (`randscene.train.model_flops`).
 """
 
 import argparse
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from randscene.train.attention_backend import BACKENDS, attention_backend
+from randscene.train.model_flops import step_flops
 from randscene.train.settings import load_settings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
 
-TOKENS = 16**3
 COND_TOKENS = (518 // 14) ** 2 + 5
 CHANNELS = 1024
 
@@ -33,19 +32,6 @@ class Shape:
     instances: int
     """Of each scene."""
     sca_blocks: int
-
-    @property
-    def rows(self) -> int:
-        return self.scenes * (1 + self.instances)
-
-    def model_flops(self, blocks: int) -> float:
-        """Of forward and backward pass of one step."""
-        rows, c = self.rows, CHANNELS
-        dense = 2 * rows * TOKENS * (4 + 2 + 8) * c**2 + 2 * rows * COND_TOKENS * 2 * c**2 + 2 * rows * 6 * c**2
-        pairs = rows * TOKENS * (TOKENS + COND_TOKENS)
-        context = self.scenes * self.instances * TOKENS**2
-        attention = 4 * c * (blocks * pairs + self.sca_blocks * context)
-        return 3 * (blocks * dense + attention + 2 * 2 * rows * TOKENS * 8 * c)
 
 
 def sca(count: int) -> tuple[int, ...]:
@@ -136,7 +122,9 @@ def measure(shape: Shape, variant: str, repeats: int, profile: str | None) -> di
         Path(profile).mkdir(parents=True, exist_ok=True)
         (Path(profile) / f"{variant}-{shape.scenes}x{shape.instances}-{shape.sca_blocks}.txt").write_text(table)
     middle = statistics.median(found)
-    flops = shape.model_flops(len(model.blocks))
+    settings = replace(load_settings("iscene").model, sca_blocks=sca(shape.sca_blocks))
+    instances = shape.scenes * shape.instances
+    flops = step_flops(settings, COND_TOKENS, scenes=shape.scenes, instances=instances)
     return row | {
         "seconds": middle,
         "spread": [min(found), max(found)],
