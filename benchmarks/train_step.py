@@ -39,9 +39,10 @@ def sca(count: int) -> tuple[int, ...]:
     return tuple(range(10, 15)) if count == 5 else tuple(range(count))
 
 
-def build(shape: Shape, *, checkpointing: bool, compiled: bool) -> SparseStructureFlow:
+def build(shape: Shape, *, again: range, compiled: bool) -> SparseStructureFlow:
     settings = asdict(load_settings("iscene").model) | {"sca_blocks": sca(shape.sca_blocks)}
-    model = SparseStructureFlow(**settings, use_checkpoint=checkpointing).cuda()
+    model = SparseStructureFlow(**settings).cuda()
+    model.checkpoint_blocks = frozenset(again)
     model.reset_parameters(torch.Generator().manual_seed(0))
     if compiled:
         for block in model.blocks:
@@ -100,14 +101,16 @@ def seconds(step: Callable[[], None], repeats: int) -> list[float]:
 
 
 def measure(shape: Shape, variant: str, repeats: int, profile: str | None) -> dict[str, object]:
-    """A variant is `paired` or `grouped`, then `compiled`, `ckpt`, and an attention backend, joined by +."""
+    """A variant is `paired` or `grouped`, then `compiled`, `ckpt` (all blocks computed again in the backward pass) or
+    `half` (every other), and an attention backend, joined by +."""
     words = variant.split("+")
     paired = words[0] == "paired"
     sdpa = next((word for word in words if word in BACKENDS), "default")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     torch._dynamo.reset()
-    model = build(shape, checkpointing="ckpt" in words, compiled="compiled" in words)
+    again = range(24) if "ckpt" in words else range(1, 24, 2) if "half" in words else range(0)
+    model = build(shape, again=again, compiled="compiled" in words)
     step = stepper(model, inputs(shape, paired), sdpa)
     row: dict[str, object] = {"shape": asdict(shape), "variant": variant}
     try:

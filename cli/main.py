@@ -16,6 +16,7 @@ from randscene.cli.import_3dfront import import_3dfront
 from randscene.cli.lint import lint
 from randscene.cli.predict import predict
 from randscene.cli.preview import preview
+from randscene.cli.scaling import scaling
 from randscene.cli.status import failures, retry, status
 from randscene.cli.train import train
 from randscene.cli.verify import verify
@@ -32,7 +33,7 @@ app = typer.Typer(
 app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
 for command in (
     *(plan, verify, estimate, generate, status, failures, retry),
-    *(encode, lint, preview, train, predict, evaluate, demo),
+    *(encode, lint, preview, train, predict, evaluate, scaling, demo),
 ):
     app.command()(command)
 app.command("import-3dfront")(import_3dfront)

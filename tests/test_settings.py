@@ -8,7 +8,7 @@ from randscene.train.settings import PRESETS, RunSettings, load_settings, parse_
 
 
 def test_presets_are_valid_and_survive_a_round_trip():
-    assert preset_names() == ["iscene", "mini"]
+    assert preset_names() == ["iscene", "mini", "small"]
     for name in preset_names():
         settings = load_settings(name)
         assert settings.name == name
@@ -27,10 +27,20 @@ def test_iscene_spells_out_the_papers_values_which_are_also_the_defaults():
 
 def test_how_a_run_is_watched_and_fitted_to_a_machine_is_no_part_of_its_identity():
     settings = load_settings("mini")
-    other = ["hardware.compile=never", "hardware.groups_at_once=1", "validation.groups=3", "data.loader_workers=2"]
+    other = [
+        "hardware.compile=never",
+        "hardware.groups_at_once=1",
+        "validation.groups=3",
+        "data.loader_workers=2",
+        "init=other",
+    ]
     assert with_overrides(settings, other).digest() == settings.digest()
-    for change in ("data.mixture={a: 1}", "data.scenes=first:9", "init=other", "data.scenes_per_step=3"):
+    for change in ("data.mixture={a: 1}", "data.scenes=first:9", "data.scenes_per_step=3"):
         assert with_overrides(settings, [change]).digest() != settings.digest()
+
+
+def test_a_text_can_be_cleared():
+    assert with_overrides(load_settings("iscene"), ["init="]).init == ""
 
 
 def test_a_mixture_is_set_as_a_whole():

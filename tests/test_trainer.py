@@ -176,6 +176,7 @@ def test_a_signal_finishes_the_step_saves_and_leaves_the_handlers_as_they_were(d
         if metrics.step == 3:  # a terminal's Ctrl-C reaches every process of the group
             for process in (os.getpid(), *(child.pid for child in multiprocessing.active_children())):
                 os.kill(process, number)
+                os.kill(process, number)  # and may be passed on by what started it, too
 
     settings = tiny("optimiser.steps=9", "checkpoint_every=100", f"data.loader_workers={workers}")
     report = train([dataset], settings, tmp_path / "run", progress=interrupt)
@@ -359,6 +360,9 @@ def test_first_weights_come_from_another_run_once_and_are_on_record(dataset, tmp
     begun = train([dataset], settings, tmp_path / "second")
     source = read_tensors(first.checkpoint, "model_ema")
     taken = read_tensors(begun.checkpoint, "model")
+    assert all(torch.allclose(taken[name], source[name], atol=1e-9) for name in source)
+    source = read_tensors(first.checkpoint, "conditioner_ema")
+    taken = read_tensors(begun.checkpoint, "conditioner")
     assert all(torch.allclose(taken[name], source[name], atol=1e-9) for name in source)
     assert read_state(begun.checkpoint).data["init"] == read_state(first.checkpoint).files["model_ema"]
     shutil.rmtree(tmp_path / "first")

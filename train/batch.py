@@ -169,15 +169,20 @@ class LatentSource:
         return sample.latents[np.concatenate([[0], instances])].astype(np.float32)
 
     def encode(self, batch: GroupBatch) -> GroupBatch:
-        """The batch with the latents of its `grids`."""
+        """The batch with the latents of its `grids`, on the encoder's device."""
         if not batch.grids:
             return batch
+        from randscene.train.structure_encoder import encode_on_device
+
         different: dict[bytes, int] = {}  # an instance that was drawn twice is encoded once
         place = {row: different.setdefault(grid.tobytes(), len(different)) for row, grid in batch.grids.items()}
         first = {number: row for row, number in reversed(place.items())}
-        encoded = torch.from_numpy(self._encoded([batch.grids[first[number]] for number in range(len(different))]))
-        latents = torch.cat([batch.scene_latents, batch.instance_latents])
-        latents[list(place)] = encoded[list(place.values())]
+        encoded = encode_on_device(
+            self._load_encoder(), [batch.grids[first[number]] for number in range(len(different))]
+        )
+        latents = torch.cat([batch.scene_latents, batch.instance_latents]).to(encoded.device, non_blocking=True)
+        rows, numbers = (torch.tensor(list(part)).to(encoded.device) for part in (place, place.values()))
+        latents[rows] = encoded[numbers]
         scenes = len(batch.scene_latents)
         return replace(batch, scene_latents=latents[:scenes], instance_latents=latents[scenes:], grids={})
 

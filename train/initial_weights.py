@@ -19,7 +19,7 @@ from randscene.train.published import FLOW_STEM, find_model, load_strict, read_c
 from randscene.train.torch_file import SUFFIXES, read_torch_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from randscene.train.sparse_structure_flow import SparseStructureFlow
 
@@ -27,6 +27,7 @@ ISCENE_CONFIG = "iscene_config.json"
 DENOISER = "denoiser_checkpoint"
 AVERAGE = "model_ema"
 """The file of a checkpoint that holds the flow's moving average."""
+CONDITIONER_AVERAGE = "conditioner_ema"
 _PARALLEL = "module."
 """What data-parallel training puts before every name."""
 _SOURCE_GATES = re.compile(r"blocks\.\d+\.self_attn\.(?:ext_gate|k_type_bias)(?:\..+)?")
@@ -68,6 +69,34 @@ def load_initial_flow(flow: "SparseStructureFlow", source: str) -> str:
         )
     load_strict(flow, tensors, str(weights))
     return sha256_of(weights)
+
+
+def load_initial_conditioner(conditioner: "nn.Module", source: str) -> bool:
+    """Copy the trained image encoder that lies beside the flow in a run or checkpoint of ours.
+
+    Parameters
+    ----------
+    conditioner : nn.Module
+        Changed in place.
+    source : str
+        As for `load_initial_flow`, which has accepted it.
+
+    Returns
+    -------
+    bool
+        False if the source has no image encoder of its own: the conditioner is as it was then.
+
+    Raises
+    ------
+    CheckpointError
+        If the encoder that is there is damaged or of another shape.
+    """
+    weights, ours = _find(source)
+    if not ours or CONDITIONER_AVERAGE not in checkpoints.read_state(weights.parent).files:
+        return False
+    where = str(weights.with_name(f"{CONDITIONER_AVERAGE}.safetensors"))
+    load_strict(conditioner, checkpoints.read_tensors(weights.parent, CONDITIONER_AVERAGE), where)
+    return True
 
 
 def _find(source: str) -> tuple[Path, bool]:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,9 @@ def joined_process_group(device: str | None = None) -> Iterator[ProcessGroup]:
     if size == 1:
         yield ProcessGroup(rank=0, size=1, device=place)
         return
+    if dist.is_initialized():  # by a caller that trains several runs, who also leaves the group
+        yield ProcessGroup(rank=rank, size=size, device=place)
+        return
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         yield ProcessGroup(rank=rank, size=size, device=place)
@@ -124,19 +128,25 @@ def explain_lost_processes(run: Path) -> Iterator[None]:
         ) from error
 
 
+ONE_SIGNAL_S = 2.0
+"""Signals within so long are one: a job's runner and its process group may both pass it on."""
+
+
 class StopRequest:
-    """Whether SIGINT or SIGTERM has come; a second one interrupts at once."""
+    """Whether SIGINT or SIGTERM has come; a second one, later than `ONE_SIGNAL_S`, interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at = 0.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is not None and now - self._at > ONE_SIGNAL_S:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal, self._at = number, now
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ class StepMetrics:
     data_wait_s: float
     """Time that a rank waited for its batch, mean over ranks."""
     step_s: float
-    """From the end of the step before to its own; the first of a call also compiles."""
+    """Of this process's clock; the first two of a call also compile."""
     model_tflops_per_s: float
     """Of one rank; see `model_flops`."""
 

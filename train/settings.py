@@ -37,12 +37,12 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "out_channels", "model_channels", "num_blocks", "num_heads"):
-            _require(getattr(self, name) >= 1, f"{name}: must be at least 1")
-        _require(self.model_channels % max(self.num_heads, 1) == 0, "num_heads: must divide model_channels")
-        _require(self.patch_size >= 1 and self.resolution % self.patch_size == 0, "patch_size: must divide resolution")
+            require(getattr(self, name) >= 1, f"{name}: must be at least 1")
+        require(self.model_channels % max(self.num_heads, 1) == 0, "num_heads: must divide model_channels")
+        require(self.patch_size >= 1 and self.resolution % self.patch_size == 0, "patch_size: must divide resolution")
         inside = all(0 <= block < self.num_blocks for block in self.sca_blocks)
-        _require(inside, f"sca_blocks: must name blocks 0 to {self.num_blocks - 1}")
-        _require(self.mlp_ratio > 0, "mlp_ratio: must be positive")
+        require(inside, f"sca_blocks: must name blocks 0 to {self.num_blocks - 1}")
+        require(self.mlp_ratio > 0, "mlp_ratio: must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,10 @@ class ConditionerSettings:
     code without them)."""
 
     def __post_init__(self) -> None:
-        _require(self.patch_size >= 1 and self.image_size >= self.patch_size, "image_size: must be at least patch_size")
-        _require(self.image_size % self.patch_size == 0, "image_size: must be a multiple of patch_size")
-        _require(self.num_heads >= 1 and self.channels % self.num_heads == 0, "num_heads: must divide channels")
-        _require(self.num_blocks >= 0, "num_blocks: must not be negative")
+        require(self.patch_size >= 1 and self.image_size >= self.patch_size, "image_size: must be at least patch_size")
+        require(self.image_size % self.patch_size == 0, "image_size: must be a multiple of patch_size")
+        require(self.num_heads >= 1 and self.channels % self.num_heads == 0, "num_heads: must divide channels")
+        require(self.num_blocks >= 0, "num_blocks: must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,11 @@ class DataSettings:
     """Reading processes of each rank."""
 
     def __post_init__(self) -> None:
-        _require(self.scenes_per_step >= 1, "scenes_per_step: must be at least 1")
-        _require(self.instances_per_scene >= 1, "instances_per_scene: must be at least 1")
-        _require(self.loader_workers >= 0, "loader_workers: must not be negative")
+        require(self.scenes_per_step >= 1, "scenes_per_step: must be at least 1")
+        require(self.instances_per_scene >= 1, "instances_per_scene: must be at least 1")
+        require(self.loader_workers >= 0, "loader_workers: must not be negative")
         for name, share in self.mixture.items():
-            _require(share > 0, f"mixture.{name}: must be positive; leave a dataset without a share out")
+            require(share > 0, f"mixture.{name}: must be positive; leave a dataset without a share out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,16 +124,16 @@ class OptimiserSettings:
     """Of the forward pass (autocast); weights and optimiser state are float32."""
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps: must be at least 1")
-        _require(self.lr > 0, "lr: must be positive")
-        _require(self.warmup_steps >= 0, "warmup_steps: must not be negative")
-        _require(all(0 <= beta < 1 for beta in self.betas), "betas: must lie in [0, 1)")
-        _require(self.weight_decay >= 0, "weight_decay: must not be negative")
-        _require(self.grad_clip > 0, "grad_clip: must be positive")
-        _require(0 <= self.ema_decay < 1, "ema_decay: must lie in [0, 1)")
-        _require(0 <= self.condition_dropout < 1, "condition_dropout: must lie in [0, 1)")
-        _require(self.t_std > 0, "t_std: must be positive")
-        _require(self.scene_weight >= 0, "scene_weight: must not be negative")
+        require(self.steps >= 1, "steps: must be at least 1")
+        require(self.lr > 0, "lr: must be positive")
+        require(self.warmup_steps >= 0, "warmup_steps: must not be negative")
+        require(all(0 <= beta < 1 for beta in self.betas), "betas: must lie in [0, 1)")
+        require(self.weight_decay >= 0, "weight_decay: must not be negative")
+        require(self.grad_clip > 0, "grad_clip: must be positive")
+        require(0 <= self.ema_decay < 1, "ema_decay: must lie in [0, 1)")
+        require(0 <= self.condition_dropout < 1, "condition_dropout: must lie in [0, 1)")
+        require(self.t_std > 0, "t_std: must be positive")
+        require(self.scene_weight >= 0, "scene_weight: must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +148,11 @@ class SamplingSettings:
     rescale_t: float = 3.0
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps: must be at least 1")
-        _require(self.cfg_strength >= 0, "cfg_strength: must not be negative")
+        require(self.steps >= 1, "steps: must be at least 1")
+        require(self.cfg_strength >= 0, "cfg_strength: must not be negative")
         low, high = self.cfg_interval
-        _require(0 <= low <= high <= 1, "cfg_interval: must be two rising numbers in [0, 1]")
-        _require(self.rescale_t > 0, "rescale_t: must be positive")
+        require(0 <= low <= high <= 1, "cfg_interval: must be two rising numbers in [0, 1]")
+        require(self.rescale_t > 0, "rescale_t: must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +167,9 @@ class ValidationSettings:
     """Groups for which pictures of the generated voxels are drawn."""
 
     def __post_init__(self) -> None:
-        _require(self.groups >= 0, "groups: must not be negative")
-        _require(self.pictures >= 0, "pictures: must not be negative")
-        _require(self.groups > 0 or self.pictures == 0, "pictures: need groups")
+        require(self.groups >= 0, "groups: must not be negative")
+        require(self.pictures >= 0, "pictures: must not be negative")
+        require(self.groups > 0 or self.pictures == 0, "pictures: need groups")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ class HardwareSettings:
     """Kernels of attention; `auto` takes the fastest that is there, `default` is PyTorch's own choice."""
 
     def __post_init__(self) -> None:
-        _require(self.groups_at_once >= 0, "groups_at_once: must not be negative")
+        require(self.groups_at_once >= 0, "groups_at_once: must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +212,12 @@ class RunSettings:
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "name: must not be empty")
-        _require(self.seed >= 0, "seed: must not be negative")
-        _require(self.checkpoint_every >= 1, "checkpoint_every: must be at least 1")
-        _require(self.keep_checkpoints >= 1, "keep_checkpoints: must be at least 1")
+        require(bool(self.name), "name: must not be empty")
+        require(self.seed >= 0, "seed: must not be negative")
+        require(self.checkpoint_every >= 1, "checkpoint_every: must be at least 1")
+        require(self.keep_checkpoints >= 1, "keep_checkpoints: must be at least 1")
         same = self.model.cond_channels == self.conditioner.channels
-        _require(same, "conditioner.channels: must equal model.cond_channels")
+        require(same, "conditioner.channels: must equal model.cond_channels")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dicts, as `parse_settings` reads them; tuples become lists."""
@@ -229,7 +229,8 @@ class RunSettings:
         `optimiser.steps` counts only where the schedule of the rate depends on it.
         """
         data = self.to_dict()
-        for name in ("checkpoint_every", "keep_checkpoints", "sampling", "validation", "hardware"):
+        # Of first weights the hash counts, which checkpoints hold, and not where they lay.
+        for name in ("init", "checkpoint_every", "keep_checkpoints", "sampling", "validation", "hardware"):
             del data[name]
         del data["data"]["loader_workers"]
         if data["optimiser"]["schedule"] == "constant":
@@ -278,7 +279,7 @@ def parse_settings(data: object, *, where: str) -> RunSettings:
     SpecError
         With one line that names `where`, the field and what is wrong with it.
     """
-    settings = _record(RunSettings, data, (), where)
+    settings = record(RunSettings, data, (), where)
     assert isinstance(settings, RunSettings)
     return settings
 
@@ -304,7 +305,8 @@ def with_overrides(settings: RunSettings, overrides: Sequence[str]) -> RunSettin
         if not isinstance(node, dict) or last not in node or whole_section:
             raise SpecError(f"--set {override}: there is no setting called {dotted.strip()}")
         try:
-            node[last] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
+            node[last] = "" if value is None and isinstance(node[last], str) else value  # `init=` clears it
         except yaml.YAMLError as error:
             raise SpecError(f"--set {override}: the value is not readable as YAML") from error
     return parse_settings(data, where="--set")
@@ -313,16 +315,33 @@ def with_overrides(settings: RunSettings, overrides: Sequence[str]) -> RunSettin
 _EXPONENT = re.compile(r"[+-]?[0-9]{1,15}e[+-]?[0-9]{1,2}", re.IGNORECASE)
 
 
-class _FieldError(ValueError):
+class FieldError(ValueError):
     """A value that a settings record refuses; the message begins with the field's name."""
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """For a record's `__post_init__`; the message begins with the field's name."""
     if not condition:
-        raise _FieldError(message)
+        raise FieldError(message)
 
 
-def _record(cls: type, data: object, at: tuple[str, ...], where: str) -> object:
+def record(cls: type, data: object, at: tuple[str, ...], where: str) -> object:
+    """Plain data as a record: a dataclass whose fields are scalars, Literals, tuples, mappings or records.
+
+    Parameters
+    ----------
+    cls : type
+    data : object
+    at : tuple of str
+        Where in the file it stands, for messages.
+    where : str
+        The file.
+
+    Raises
+    ------
+    SpecError
+        Naming the file, the field and what is wrong with it.
+    """
     if not isinstance(data, dict):
         place = f"{'.'.join(at)}: " if at else ""
         raise SpecError(f"{where}: {place}expected a mapping of settings, not {_kind(data)}")
@@ -338,14 +357,14 @@ def _record(cls: type, data: object, at: tuple[str, ...], where: str) -> object:
     values = {name: _value(hints[name], value, (*at, name), where) for name, value in data.items()}
     try:
         return cls(**values)
-    except _FieldError as error:
+    except FieldError as error:
         raise SpecError(f"{where}: {'.'.join((*at, str(error)))}") from error
 
 
 def _value(hint: Any, value: object, at: tuple[str, ...], where: str) -> object:
     """`value` as type `hint`: a settings record, Literal, tuple or scalar."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _record(hint, value, at, where)
+        return record(hint, value, at, where)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         if value in arguments and isinstance(value, str):

@@ -1,7 +1,6 @@
 """Reads what training steps did, one step late, and tells it: to the run's log and to whoever watches."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +25,9 @@ class PendingStep:
     rate: float
     keys: tuple[str, ...]
     """This process's samples."""
+    seconds: float = 0.0
+    """From asking for its batch until the step before it was done and looked at: with a GPU at work all the time, as
+    long as a step."""
 
 
 class StepReporter:
@@ -48,7 +50,6 @@ class StepReporter:
         tokens = condition_tokens(settings.conditioner)
         instances = scenes * settings.data.instances_per_scene
         self._flops = step_flops(settings.model, tokens, scenes=scenes, instances=instances)
-        self._told = time.monotonic()
 
     def show(self, pending: PendingStep) -> bool:
         """Wait for a step and tell it; False if its loss or gradient is not finite."""
@@ -58,8 +59,7 @@ class StepReporter:
         if not all(map(math.isfinite, (scene, instance, norm))):
             return False
         self.stop_asked = stop > 0
-        now = time.monotonic()
-        seconds, self._told = now - self._told, now
+        seconds = pending.seconds
         self.last_loss = self._settings.optimiser.scene_weight * scene + instance
         if self.log is not None:
             metrics = StepMetrics(

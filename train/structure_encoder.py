@@ -121,6 +121,37 @@ def encode_voxels(encoder: LoadedEncoder, grids: Sequence[np.ndarray], batch_siz
     return latents
 
 
+def encode_on_device(encoder: LoadedEncoder, grids: Sequence[np.ndarray], batch_size: int = 64) -> torch.Tensor:
+    """`encode_voxels` for training: nothing waits for a GPU, and latents stay there.
+
+    Products may be rounded to TF32 there, so that the last digits differ from stored latents.
+
+    Parameters
+    ----------
+    encoder : LoadedEncoder
+    grids : sequence of (V, 3) uint8 arrays
+        Checked as little as possible: voxels below 64.
+    batch_size : int
+        Grids a pass on a GPU.
+
+    Returns
+    -------
+    (n, 8, 16, 16, 16) float32 on the encoder's device, rounded to float16 as stored latents are.
+    """
+    device = next(encoder.module.parameters()).device
+    if device.type == "cpu":
+        return torch.from_numpy(encode_voxels(encoder, grids).astype(np.float32))
+    rows = np.repeat(np.arange(len(grids)), [len(coords) for coords in grids])
+    places = torch.from_numpy(np.concatenate([rows[:, None], np.concatenate(grids)], axis=1).astype(np.int16))
+    row, x, y, z = places.pin_memory().to(device, non_blocking=True).long().unbind(1)
+    occupied = torch.zeros((len(grids), 1, RESOLUTION, RESOLUTION, RESOLUTION), device=device)
+    occupied[row, 0, x, y, z] = 1.0
+    with _reproducible(allow_tf32=True):
+        means = [encoder.module(part) for part in occupied.split(batch_size)]
+        latents = torch.cat(means).half().float()
+    return latents.clone()  # an inference tensor cannot take part in training
+
+
 def decode_latents(decoder: LoadedDecoder, latents: np.ndarray, batch_size: int = 16) -> np.ndarray:
     """Occupancy logits of latents; a voxel is occupied where its logit is above 0.
 
@@ -192,7 +223,7 @@ def _passes(count: int, device: torch.device, batch_size: int) -> Iterator[tuple
 
 
 @contextlib.contextmanager
-def _reproducible() -> Iterator[None]:
-    fixed = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+def _reproducible(*, allow_tf32: bool = False) -> Iterator[None]:
+    fixed = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32)
     with torch.inference_mode(), fixed:
         yield

@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ from randscene.train.checkpoint import (
 )
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.flow_matching import GroupedLoss, diffuse, grouped_loss, velocity_target
-from randscene.train.initial_weights import load_initial_flow
+from randscene.train.initial_weights import load_initial_conditioner, load_initial_flow
 from randscene.train.loss_by_time import LossByTime
 from randscene.train.process_group import (
     ProcessGroup,
@@ -166,7 +166,7 @@ class _Trainer:
         self.source = LatentSource(settings, sha256=encoder, device=str(group.device))
         self.facts = data_facts(mixture, settings, self.source) | conditioner_facts(self.model)
         if settings.init:
-            self.facts["init"] = state.data.get("init") if state else load_initial_flow(self.model.flow, settings.init)
+            self.facts["init"] = state.data.get("init") if state else self._begin_from(settings.init)
         if state and state.data != self.facts:
             raise CheckpointError(
                 f"{out} was trained on other data ({_difference(state, self.facts)}): give the same datasets, "
@@ -199,6 +199,13 @@ class _Trainer:
         self._decoder: LoadedDecoder | None = None
         self.batches = micro_batches(mixture, settings, self.source, self.plan, group, self.step)
 
+    def _begin_from(self, source: str) -> str:
+        """Load the first weights; a run's image encoder comes with its flow where it is trained here, too."""
+        sha256 = load_initial_flow(self.model.flow, source)
+        if not self.model.frozen_conditioner:
+            load_initial_conditioner(self.model.conditioner, source)
+        return sha256
+
     def hardware(self) -> dict[str, object]:
         """What `hardware.json` says of the last start."""
         return {
@@ -224,7 +231,7 @@ class _Trainer:
                 parts = next(batches)
                 done = self._update(parts, time.monotonic() - asked, bool(stop))
                 self._look(pending, reporter)
-                pending = done
+                pending = replace(done, seconds=time.monotonic() - asked)
                 if self.step % settings.checkpoint_every == 0:
                     self._look(pending, reporter)
                     pending = None

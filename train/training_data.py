@@ -134,7 +134,7 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 def _members(data: Sequence[str | Path], settings: RunSettings, split: str, scenes: str | None) -> dict[str, Dataset]:
     members: dict[str, Dataset] = {}
     for url in data:
-        dataset = _open(url, split, settings.data.encoder, scenes)
+        dataset = open_split(url, split, settings.data.encoder, scenes)
         name = str(dataset.info["name"])
         if any(dataset.info["fingerprint"] == other.info["fingerprint"] for other in members.values()):
             raise DatasetError(f"{url} is given twice, or is a copy of another one of the datasets: leave it out")
@@ -145,7 +145,7 @@ def _members(data: Sequence[str | Path], settings: RunSettings, split: str, scen
     return members
 
 
-def _open(url: str | Path, split: str, encoder: str, scenes: str | None) -> Dataset:
+def open_split(url: str | Path, split: str, encoder: str, scenes: str | None = None) -> Dataset:
     """A split, with latents from beside its shards where it has them of the run's encoder and none inside."""
     dataset = open_dataset(url, split=split, scenes=scenes)
     inside = LATENTS in dataset.shards[0].index.members

@@ -1,0 +1,120 @@
+"""The flow-matching loss of any run on the same views: what tells runs apart before their scenes can be measured.
+
+Unlike a run's own validation it depends on no setting of the run but its frame and encoder: the same views, all of
+their instances, the same noise and the same times for every run, and one figure a view, so that runs can be compared
+view by view.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from randscene import seeding
+from randscene.train.batch import LatentSource
+from randscene.train.checkpoint import load_run_settings, read_state
+from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow
+from randscene.train.flow_matching import diffuse, grouped_loss, velocity_target
+from randscene.train.image_conditioner import prepare_images
+from randscene.train.settings import RunSettings
+from randscene.train.training_data import open_split
+from randscene.train.validation import stratified_times
+
+if TYPE_CHECKING:
+    from randscene.shards import ViewSample
+
+TIMES = 8
+"""Times at which a view's loss is taken: the middles of equal parts of the distribution of t."""
+T_MEAN, T_STD = 1.0, 1.0
+"""t = sigmoid(normal(mean, std)), the released trainer's, whatever the run learnt with."""
+COLUMNS = ("total", "scene", "instance")
+"""Of a view: the scene's loss, the mean of its instances', and their sum."""
+
+
+def held_out_loss(
+    checkpoint: Path,
+    url: str | Path,
+    *,
+    split: str,
+    keys: Sequence[str],
+    seed: int = 0,
+    device: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Loss of a checkpoint's averaged weights on views of a dataset, conditions never dropped.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        `RUN/checkpoints/step_...`.
+    url : str or Path
+        The dataset. Its latents are taken where it has those of the run's encoder; else its voxels are encoded.
+    keys : sequence of str
+        The views.
+    seed : int
+        Of the noise, which otherwise depends on the view alone.
+    device : str, optional
+        `cpu` or `cuda`; CUDA where there is one by default.
+    progress : callable, optional
+        Called with (views done, views in all).
+
+    Returns
+    -------
+    dict
+        By key, then by the names in `COLUMNS`.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is damaged, or latents must be encoded and the encoder cannot be loaded.
+    DatasetError
+        If the dataset is of another frame or encoder than the run's, or cannot be read.
+    """
+    settings = load_run_settings(checkpoint.parent.parent)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load_conditioned_flow(checkpoint).to(place)
+    source = LatentSource(settings, sha256=read_state(checkpoint).data["encoder"]["sha256"], device=str(place))
+    data = open_split(url, split, settings.data.encoder)
+    index = {key: number for number, key in enumerate(data.keys)}
+    losses = {}
+    for done, key in enumerate(keys, start=1):
+        losses[key] = _loss(model, data[index[key]], source, settings, seed=seed, device=place)
+        if progress is not None:
+            progress(done, len(keys))
+    return losses
+
+
+def _loss(
+    model: ConditionedFlow,
+    sample: "ViewSample",
+    source: LatentSource,
+    settings: RunSettings,
+    *,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    count = sample.n_instances
+    half = settings.optimiser.precision == "bfloat16" and device.type == "cuda"  # as in prediction
+    latents = torch.from_numpy(source.latents(sample, np.arange(1, count + 1))).to(device)
+    images = torch.from_numpy(prepare_images(sample, settings.conditioner.image_size)).to(device)
+    scene_of = torch.zeros(count, dtype=torch.int64, device=device)
+    keep = torch.ones(1, dtype=torch.bool, device=device)
+    x_scene, x_instance = latents[:1], latents[1:]
+    scenes, instances = [], []
+    for number, time in enumerate(stratified_times(TIMES, mean=T_MEAN, std=T_STD)):
+        generator = torch.Generator().manual_seed(seeding.integer(seed, sample.key, number, "held-out loss"))
+        noise = torch.randn(latents.shape, generator=generator).to(device)
+        t = time.reshape(1).to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            v_scene, v_instance = model(
+                diffuse(x_scene, noise[:1], t), diffuse(x_instance, noise[1:], t[scene_of]), t, images, keep, scene_of
+            )
+        loss = grouped_loss(
+            v_scene, v_instance, velocity_target(x_scene, noise[:1]), velocity_target(x_instance, noise[1:])
+        )
+        scenes.append(loss.scene.item())
+        instances.append(loss.instance.item())
+    scene, instance = sum(scenes) / TIMES, sum(instances) / TIMES
+    return {"total": scene + instance, "scene": scene, "instance": instance}

@@ -1,0 +1,199 @@
+"""What the scores of a study say: means over seeds, paired comparisons, curves over sizes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from randscene import seeding
+from randscene.train.scaling_plan import StudyFolder, read_piece
+from randscene.train.scaling_statistics import Interval, PowerLawFit, fit_power_law, over_seeds, paired_difference
+from randscene.train.scaling_study import Arm, Study
+from randscene.train.scaling_units import Plan, Unit
+
+HEADLINES = {
+    "loss": {"total": "loss"},
+    "protocol": {
+        "scene_cd_squared": "scene CD²",
+        "scene_f_score": "scene F",
+        "scene_aabb_iou": "scene box IoU",
+        "object_cd_squared": "object CD²",
+        "object_f_score": "object F",
+        "voxel_iou": "voxel IoU",
+    },
+}
+"""What tables, curves and comparisons show of each kind, and how it is called; `table.json` has the means of all."""
+SHARES = ("f_score", "iou", "missing")
+"""Endings of metrics that lie in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One metric of one run on one evaluation set."""
+
+    unit: Unit
+    set: str
+    kind: str
+    column: str
+    by_view: Mapping[str, float]
+    """By key; views without a value are left out."""
+
+    @property
+    def metric(self) -> str:
+        return f"{self.kind}/{self.column}"
+
+    @property
+    def value(self) -> float | None:
+        """Mean over views."""
+        return sum(self.by_view.values()) / len(self.by_view) if self.by_view else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One metric of one arm on one evaluation set, over its seeds."""
+
+    arm: Arm
+    scenes: int
+    set: str
+    metric: str
+    values: tuple[float, ...]
+    """One a seed."""
+    mean: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two arms on the same scenes, with the same seeds."""
+
+    first: str
+    second: str
+    set: str
+    metric: str
+    seeds: int
+    scenes: int
+    difference: Interval
+    """Second less first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One metric of the arms of one entry of `sizes` against their numbers of scenes."""
+
+    family: str
+    set: str
+    metric: str
+    cells: tuple[Cell, ...]
+    fit: PowerLawFit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that the report says."""
+
+    cells: tuple[Cell, ...]
+    comparisons: tuple[Comparison, ...]
+    curves: tuple[Curve, ...]
+    units: int
+    units_done: int
+
+
+def read_results(folder: StudyFolder, plan: Plan) -> list[Result]:
+    """All that is measured, arm by arm, seed by seed, set by set, metric by metric."""
+    results = []
+    for unit in plan.units:
+        for piece in (piece for piece in unit.pieces if piece.done):
+            views = read_piece(folder.piece_path(unit, piece.set, piece.kind))["views"]
+            columns = list(dict.fromkeys(column for values in views.values() for column in values))
+            for column in columns:
+                by_view = {key: views[key][column] for key in sorted(views) if views[key][column] is not None}
+                results.append(Result(unit=unit, set=piece.set, kind=piece.kind, column=column, by_view=by_view))
+    return results
+
+
+def findings(study: Study, plan: Plan, results: Sequence[Result]) -> Findings:
+    """Means over seeds, comparisons and curves."""
+    named = {(one.unit.arm.name, one.unit.seed, one.set, one.metric): one for one in results}
+    measured = list(dict.fromkeys((one.set, one.metric) for one in results))
+    scenes = {unit.arm.name: unit.scenes for unit in plan.units}
+
+    def of(arm: str, place: tuple[str, str]) -> list[Result]:
+        found = (named.get((arm, seed, *place)) for seed in study.seeds)
+        return [one for one in found if one is not None and one.by_view]
+
+    cells = {}
+    for arm in study.arms:
+        for place in measured:
+            values = tuple(one.value for one in of(arm.name, place) if one.value is not None)
+            if values:
+                mean = over_seeds(values)
+                cells[arm.name, place] = Cell(
+                    arm=arm, scenes=scenes[arm.name], set=place[0], metric=place[1], values=values, mean=mean
+                )
+    headlines = [place for place in measured if headline(place[1])]
+    comparisons = []
+    for first, second in study.comparisons:
+        for place in headlines:
+            pairs = [
+                (one, named[second, one.unit.seed, *place])
+                for one in of(first, place)
+                if (second, one.unit.seed, *place) in named
+            ]
+            table, views = _same_views([one for pair in pairs for one in pair])
+            if table.size:
+                rng = seeding.generator(0, "comparison", first, second, *place)
+                comparisons.append(
+                    Comparison(
+                        first=first,
+                        second=second,
+                        set=place[0],
+                        metric=place[1],
+                        seeds=len(pairs),
+                        scenes=table.shape[1],
+                        difference=paired_difference(table[::2], table[1::2], rng, views=views),
+                    )
+                )
+    curves = []
+    for family, arms in study.families().items():
+        for place in headlines:
+            runs = [of(arm.name, place) for arm in arms]
+            there = [(arm, found) for arm, found in zip(arms, runs) if found]
+            table, views = _same_views([one for _, found in there for one in found])
+            if table.size:
+                ends = np.cumsum([len(found) for _, found in there])[:-1]
+                ceiling = 1.0 if place[1].endswith(SHARES) else math.inf
+                rng = seeding.generator(0, "power law", family, *place)
+                numbers = [scenes[arm.name] for arm, _ in there]
+                fit = fit_power_law(numbers, np.split(table, ends), rng, ceiling=ceiling, views=views)
+                own = tuple(cells[arm.name, place] for arm, _ in there)
+                curves.append(Curve(family=family, set=place[0], metric=place[1], cells=own, fit=fit))
+    return Findings(
+        cells=tuple(cells.values()),
+        comparisons=tuple(comparisons),
+        curves=tuple(curves),
+        units=len(plan.units),
+        units_done=sum(unit.done for unit in plan.units),
+    )
+
+
+def headline(metric: str) -> str | None:
+    """How tables call a metric; None if they leave it out."""
+    kind, _, column = metric.partition("/")
+    return HEADLINES["loss" if kind == "loss" else "protocol"].get(column)
+
+
+def title(metric: str) -> str:
+    """A headline metric's name, with its protocol."""
+    kind, name = metric.partition("/")[0], headline(metric) or metric
+    return name if kind == "loss" else f"{kind} {name}"
+
+
+def _same_views(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
+    """(results, scenes) float64 means over the views of a scene that all results have, and (scenes,) their numbers."""
+    if not results:
+        return np.zeros((0, 0)), np.zeros(0)
+    scenes: dict[str, list[str]] = {}
+    for key in sorted(set.intersection(*(set(one.by_view) for one in results))):
+        scenes.setdefault(key.partition("_")[0], []).append(key)
+    table = [[sum(one.by_view[key] for key in keys) / len(keys) for keys in scenes.values()] for one in results]
+    return np.array(table, np.float64).reshape(len(results), -1), np.array([len(keys) for keys in scenes.values()])
