@@ -81,12 +81,11 @@ def measure(args: argparse.Namespace, processes: int) -> dict[str, object]:
         *(word for setting in settings for word in ("--set", setting)),
     ]
     with open(folder / "words.txt", "w") as words:
-        process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT)
         try:
             lines, memory = _wait(process, run / "metrics.jsonl", LEFT_OUT + args.steps, args.patience)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_all(str(run))
             process.wait()
     if len(lines) < LEFT_OUT + args.steps:
         raise SystemExit(f"the run ended early:\n{(folder / 'words.txt').read_text()[-3000:]}")
@@ -123,6 +122,25 @@ def _wait(
         memory = max(memory, _memory_used())
         time.sleep(POLL_S)
     return lines[:steps], memory
+
+
+def _kill_all(run: str) -> None:
+    """End every process of a run: torchrun gives each of its workers a session of its own."""
+    while found := [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if run.encode() in _content(path) and int(path.parent.name) != os.getpid()
+    ]:
+        for number in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(POLL_S)
+
+
+def _content(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
 
 
 def _memory_used() -> int:

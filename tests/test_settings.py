@@ -8,7 +8,7 @@ from randscene.train.settings import PRESETS, RunSettings, load_settings, parse_
 
 
 def test_presets_are_valid_and_survive_a_round_trip():
-    assert preset_names() == ["iscene", "mini", "small"]
+    assert preset_names() == ["iscene", "mini", "mix-3dfront-rand15k", "small"]
     for name in preset_names():
         settings = load_settings(name)
         assert settings.name == name
@@ -23,6 +23,13 @@ def test_iscene_spells_out_the_papers_values_which_are_also_the_defaults():
     beside = {name: getattr(settings, name) for name in ("init", "validation", "hardware")}
     assert settings == RunSettings(name="iscene", **beside)
     assert settings.init == settings.data.encoder == "microsoft/TRELLIS-image-large"
+
+
+def test_the_mixture_differs_from_iscene_in_its_shares_alone():
+    mixed, plain = load_settings("mix-3dfront-rand15k").to_dict(), load_settings("iscene").to_dict()
+    assert mixed["data"].pop("mixture") == {"rand-15k": 0.5, "3d-front": 0.5}
+    del mixed["name"], plain["name"], plain["data"]["mixture"]
+    assert mixed == plain
 
 
 def test_how_a_run_is_watched_and_fitted_to_a_machine_is_no_part_of_its_identity():

@@ -55,6 +55,31 @@ def tiny(*overrides):
     return with_overrides(TINY, list(overrides))
 
 
+SCRIPT = """
+import sys
+from randscene.train.settings import parse_settings
+from randscene.train.trainer import train
+from randscene.errors import RandsceneError
+import json, os, pathlib, signal, torch
+torch.set_num_threads(1)
+run = pathlib.Path(sys.argv[2])
+dies = len(sys.argv) > 4 and os.environ["RANK"] == sys.argv[4]
+if dies:
+    from randscene.train import trainer
+    learnt = trainer._Trainer._update
+    def update(self, *args):
+        if self.step == int(sys.argv[5]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return learnt(self, *args)
+    trainer._Trainer._update = update
+try:
+    train([sys.argv[1]], parse_settings(json.loads(sys.argv[3]), where="test"), run, device="cpu")
+except RandsceneError as error:
+    print(f"RANK {os.environ['RANK']}: {error}", flush=True)
+    sys.exit(3)
+"""
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data") / "set", scenes=3, views=2, resolution=32, latents=True)
@@ -77,19 +102,22 @@ def weights(run):
     }
 
 
-def test_six_steps_equal_three_and_a_resume_of_three_bit_for_bit(dataset, tmp_path):
-    straight = train([dataset], tiny("optimiser.steps=6"), tmp_path / "straight")
-    first = train([dataset], tiny("optimiser.steps=3"), tmp_path / "cut")
-    assert (first.step, first.steps_made) == (3, 3)
-    second = train([dataset], tiny("optimiser.steps=6"), tmp_path / "cut")
-    assert (second.step, second.steps_made) == (6, 3)
+def test_twenty_steps_equal_a_run_that_was_killed_half_way_and_went_on_bit_for_bit(dataset, tmp_path):
+    settings = tiny("optimiser.steps=20", "checkpoint_every=5")
+    straight = train([dataset], settings, tmp_path / "straight")
+    command = [sys.executable, "-c", SCRIPT, str(dataset), str(tmp_path / "cut"), json.dumps(settings.to_dict())]
+    killed = subprocess.run([*command, "0", "13"], env={**os.environ, "RANK": "0"}, timeout=200)
+    assert killed.returncode == -signal.SIGKILL
+    assert latest_checkpoint(tmp_path / "cut").name == "step_0000010"
+    second = train([dataset], settings, tmp_path / "cut")
+    assert (second.step, second.steps_made) == (20, 10)
     assert second.loss == straight.loss
     expected, resumed = weights(tmp_path / "straight"), weights(tmp_path / "cut")
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     assert (straight.checkpoint / "state.json").read_bytes() == (second.checkpoint / "state.json").read_bytes()
     logged = [[line["loss"] for line in read_metrics(tmp_path / run)] for run in ("straight", "cut")]
-    assert logged[0] == logged[1] and len(logged[0]) == 6
+    assert logged[0] == logged[1] and len(logged[0]) == 20
 
 
 def test_loader_workers_change_nothing(dataset, tmp_path):
@@ -233,31 +261,6 @@ def test_the_rate_warms_up_and_follows_its_schedule():
     assert rates[0] == 1.0 and rates[100] == pytest.approx(0.1) and rates == sorted(rates, reverse=True)
 
 
-SCRIPT = """
-import sys
-from randscene.train.settings import parse_settings
-from randscene.train.trainer import train
-from randscene.errors import RandsceneError
-import json, os, pathlib, signal, torch
-torch.set_num_threads(1)
-run = pathlib.Path(sys.argv[2])
-dies = len(sys.argv) > 4 and os.environ["RANK"] == sys.argv[4]
-if dies:
-    from randscene.train import trainer
-    learnt = trainer._Trainer._update
-    def update(self, *args):
-        if self.step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return learnt(self, *args)
-    trainer._Trainer._update = update
-try:
-    train([sys.argv[1]], parse_settings(json.loads(sys.argv[3]), where="test"), run, device="cpu")
-except RandsceneError as error:
-    print(f"RANK {os.environ['RANK']}: {error}", flush=True)
-    sys.exit(3)
-"""
-
-
 def under_torchrun(tmp_path, dataset, run, settings, *more):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -287,7 +290,7 @@ def test_two_ranks_go_on_with_the_run_of_one_as_that_one_would(dataset, tmp_path
 
 def test_a_rank_that_is_killed_ends_the_others_with_one_line_and_the_run_goes_on_from_its_checkpoint(dataset, tmp_path):
     settings = tiny("optimiser.steps=5")
-    done = under_torchrun(tmp_path, dataset, tmp_path / "run", settings, "1")
+    done = under_torchrun(tmp_path, dataset, tmp_path / "run", settings, "1", "3")
     assert done.returncode != 0
     assert "RANK 0: another process of this run ended or cannot be reached" in done.stdout, done.stderr[-2000:]
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step_0000002"]
