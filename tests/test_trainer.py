@@ -242,6 +242,18 @@ def test_another_runs_folder_other_data_and_a_missing_dataset_are_refused_and_no
     assert not (tmp_path / "new").exists()
 
 
+def test_two_trainers_in_one_folder_are_refused(dataset, tmp_path):
+    told = []
+
+    def second(metrics):
+        with pytest.raises(RandsceneError, match="another process trains in"):
+            train([dataset], tiny("optimiser.steps=3"), tmp_path / "run")
+        told.append(metrics.step)
+
+    assert train([dataset], tiny("optimiser.steps=2"), tmp_path / "run", progress=second).step == 2
+    assert told == [1, 2]
+
+
 def test_two_datasets_are_drawn_from_by_their_numbers_of_samples(dataset, tmp_path):
     other = make_dataset(tmp_path / "other", scenes=1, views=2, resolution=32, latents=True, fingerprint="beef" * 16)
     report = train([dataset, other], tiny("optimiser.steps=2"), tmp_path / "run")

@@ -34,6 +34,8 @@ class ModelSettings:
     qk_rms_norm_cross: bool = False
     sca_blocks: tuple[int, ...] = (10, 11, 12, 13, 14)
     """Blocks in which an instance also attends to the scene's keys and values."""
+    detach_scene_kv: bool = False
+    """Stop the instances' gradient at the scene's keys and values; the paper lets it flow."""
 
     def __post_init__(self) -> None:
         for name in ("resolution", "in_channels", "out_channels", "model_channels", "num_blocks", "num_heads"):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from randscene.errors import CheckpointError, RandsceneError
-from randscene.files import write_atomic
+from randscene.files import exclusive, write_atomic
 from randscene.train.attention_backend import attention_backend
 from randscene.train.batch import GroupBatch, GroupDraws, LatentSource
 from randscene.train.checkpoint import (
@@ -133,12 +133,11 @@ def train(
         check_run_folder(out, settings)
         with _explain_faults(out, settings):
             trainer = _Trainer(data, settings, out, group)
-            if group.is_main:
-                open_run(out, settings)
-                write_atomic(out / "hardware.json", json.dumps(trainer.hardware(), indent=2) + "\n")
-                if started is not None:
-                    started(trainer.plan, group)
-            with attention_backend(trainer.plan.attention):
+            with _claimed(out, settings, group), attention_backend(trainer.plan.attention):
+                if group.is_main:
+                    write_atomic(out / "hardware.json", json.dumps(trainer.hardware(), indent=2) + "\n")
+                    if started is not None:
+                        started(trainer.plan, group)
                 return trainer.run(progress)
 
 
@@ -400,6 +399,17 @@ class _Trainer:
         where = str(checkpoint / f"{stem}.safetensors")
         load_optimiser(self.model, self.optimiser, read_tensors(checkpoint, stem), where=where)
         self.step = read_state(checkpoint).step
+
+
+@contextlib.contextmanager
+def _claimed(out: Path, settings: RunSettings, group: ProcessGroup) -> Iterator[None]:
+    """Make `out` the run's folder and keep other runs out of it; the main process does so for all."""
+    if not group.is_main:
+        yield
+        return
+    open_run(out, settings)
+    with exclusive(out / ".lock", busy=f"another process trains in {out}: wait for it, or choose another --out"):
+        yield
 
 
 @contextlib.contextmanager
