@@ -47,8 +47,8 @@ def demo(
         ),
         ("preview", lambda: preview(str(dataset))),
         ("train", lambda: train([str(dataset)], preset="mini", out=run, steps=20 if small else 700)),
-        ("predict", lambda: predict(run, dataset=dataset, split="val", views=1 if small else 2, out=predictions)),
-        ("evaluate", lambda: evaluate(predictions, dataset=dataset, out=out / "scores")),
+        ("predict", lambda: predict(str(run), dataset=dataset, split="val", views=1 if small else 2, out=predictions)),
+        ("evaluate", lambda: evaluate([predictions], dataset=dataset, out=out / "scores")),
     ]
     seconds = {}
     for name, stage in stages:

@@ -1,16 +1,24 @@
 """`randscene evaluate`."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
+from rich.progress import Progress, TaskID
 from rich.table import Table
+from rich.text import Text
 
 from randscene.cli.console import console, progress_bar, stops_cleanly
+from randscene.errors import SpecError
+from randscene.files import write_atomic
 
 if TYPE_CHECKING:
     from randscene.train.evaluation_report import EvaluationReport
+    from randscene.train.evaluation_tables import Comparison
+    from randscene.train.scaling_statistics import Interval
 
 TITLES = {
     "scene": "scene",
@@ -21,61 +29,118 @@ TITLES = {
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder that `randscene predict` wrote.")],
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Folders that `randscene predict` wrote; each is a method to compare.")
+    ],
     dataset: Annotated[Path, typer.Option("--dataset", help="Dataset folder with the ground truth.")],
-    protocol: Annotated[str, typer.Option(help="What the numbers mean: iscene.")] = "iscene",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for scores.json and scores.csv.")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", help="What the numbers mean, iscene by default; may be given several times."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for scores, tables and pictures.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="The methods' names, once for each; else their folders'.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only samples of this split.")] = None,
     require_all: Annotated[
         bool, typer.Option("--require-all", help="A sample without a prediction counts as one that failed.")
     ] = False,
+    worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst scenes (needs --out).")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Scenes scored at once; default: all cores.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the surface points.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the surface points and of the intervals.")] = 0,
 ) -> None:
     """Score predictions: Chamfer distance, F-score and IoU after robust alignment, by scene and by object.
 
     Example: randscene evaluate predictions --dataset dataset --out scores
+
+    Example: randscene evaluate ours theirs --dataset dataset --out scores --worst 10
     """
     from randscene.train.evaluate import evaluate as score
+    from randscene.train.evaluation_tables import Comparison, check_methods, name_methods
+    from randscene.train.protocols import load_protocol
 
     begun = time.monotonic()
+    if worst and out is None:
+        raise SpecError("--worst draws pictures; give --out, the folder to write them to")
+    protocols = [load_protocol(one) for one in dict.fromkeys(protocol or ["iscene"])]
+    methods = name_methods(predictions, name or [])
+    if len(methods) > 1:
+        check_methods(methods, same_views=not require_all)
+    comparisons = []
     bar = progress_bar()
     with stops_cleanly("nothing was written; run the same command again"), bar:
-        task = bar.add_task("evaluate", total=None)
-        report = score(
-            predictions,
-            dataset,
-            protocol,
-            split=split,
-            require_all=require_all,
-            workers=workers,
-            seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    show(report)
-    console.print(f"{time.monotonic() - begun:.1f} s for {len(report.scenes)} scenes")
+        for rules in protocols:
+            reports = {}
+            for method, folder in methods.items():
+                several = len(methods) * len(protocols) > 1
+                task = bar.add_task(f"{rules.name}, {method}" if several else "evaluate", total=None)
+                reports[method] = score(
+                    folder,
+                    dataset,
+                    rules,
+                    split=split,
+                    require_all=require_all,
+                    workers=workers,
+                    seed=seed,
+                    progress=_follow(bar, task),
+                )
+            comparisons.append(Comparison(reports=reports))
+    for comparison in comparisons:
+        if len(methods) > 1:
+            show_comparison(comparison)
+        else:
+            show(next(iter(comparison.reports.values())))
+    if len(methods) > 1 and len(protocols) > 1:
+        show_ranks(comparisons)
+    scenes = sum(len(report.scenes) for comparison in comparisons for report in comparison.reports.values())
+    console.print(f"{time.monotonic() - begun:.1f} s for {scenes} scenes")
     if out is not None:
-        console.print("written: " + ", ".join(str(path) for path in report.write(out)))
+        with stops_cleanly("the output is incomplete; run the same command again"):
+            write(comparisons, methods, dataset, out, worst)
+
+
+def write(comparisons: "list[Comparison]", methods: dict[str, Path], dataset: Path, out: Path, worst: int) -> None:
+    """Write everything into `out`: flat for one method under one protocol, else `PROTOCOL/METHOD/...`."""
+    from randscene.train.evaluation_tables import ranks_markdown
+    from randscene.train.worst_cases import write_worst_cases
+
+    paths: list[Path] = []
+    flat = len(comparisons) == 1 and len(methods) == 1
+    for comparison in comparisons:
+        folder = out if flat else out / comparison.protocol.name
+        for method, report in comparison.reports.items():
+            own = folder if flat else folder / method
+            paths += report.write(own)
+        paths += comparison.write(folder)
+    if len(comparisons) > 1 and len(methods) > 1:
+        paths.append(out / "ranks.md")
+        write_atomic(paths[-1], ranks_markdown(comparisons))
+    console.print("written: " + ", ".join(map(str, paths)))
+    if worst:
+        for comparison in comparisons:
+            for method, report in comparison.reports.items():
+                own = (out if flat else out / comparison.protocol.name / method) / "worst"
+                drawn = write_worst_cases(report, methods[method], dataset, own, worst)
+                console.print(f"{len(drawn)} worst scenes drawn: {own}")
 
 
 def show(report: "EvaluationReport") -> None:
-    """Print the means as a table, F-scores in percent."""
-    means = report.means()
+    """Print the means with their intervals as a table, F-scores in percent."""
+    means = report.intervals()
     table = Table(title=f"{report.protocol.name}: {len(report.scenes)} scenes, {report.n_instances} instances")
     for name in ("level", "CD squared", "CD unsquared", f"F@{report.protocol.tau:g} %", "box IoU", "voxel IoU"):
         table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
     for level, title in TITLES.items():
         voxels = {"scene": "voxel_iou", "object": "object_voxel_iou"}.get(level)
-        percent = means[f"{level}_f_score"]
         table.add_row(
             title,
             _text(means[f"{level}_cd_squared"]),
             _text(means[f"{level}_cd_unsquared"]),
-            _text(None if percent is None else 100 * percent, 2),
+            _text(means[f"{level}_f_score"], 2, factor=100),
             _text(means[f"{level}_aabb_iou"]),
             _text(means[voxels]) if voxels else "",
         )
-    console.print(table)
+    _print_whole(table)
     if report.n_missing:
         console.print(
             f"{report.n_missing} instances are missing: each counts with Chamfer distances "
@@ -86,5 +151,75 @@ def show(report: "EvaluationReport") -> None:
         console.print(f"{report.n_fell_back} alignments fell back to an earlier stage")
 
 
-def _text(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def show_comparison(comparison: "Comparison") -> None:
+    """Print a row a method, and below it the paired tests."""
+    from randscene.train.evaluation_tables import p_text
+
+    first = next(iter(comparison.reports.values()))
+    columns = comparison.columns
+    table = Table(title=f"{comparison.protocol.name}: {len(first.scenes)} scenes, {first.n_instances} instances")
+    for name in ("method", *(column.title for column in columns), "missing"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for method, means in comparison.intervals().items():
+        cells = [_lines(c.text(m.value if m else None), c.interval_text(m)) for c, m in zip(columns, means)]
+        table.add_row(_lines(method), *cells, str(comparison.reports[method].n_missing))
+    _print_whole(table)
+    table = Table(title="paired on the same scenes, second minus first")
+    for name in ("first, second", *(column.title for column in columns)):
+        table.add_column(name, justify="left" if name == "first, second" else "right", no_wrap=True)
+    for a, b, tests in comparison.tests():
+        table.add_row(
+            _lines(f"{a},", b),
+            *(
+                "-"
+                if one is None
+                else _lines(column.text(one.difference.value), column.interval_text(one.difference), p_text(one.p))
+                for column, one in zip(columns, tests)
+            ),
+        )
+    _print_whole(table)
+
+
+def show_ranks(comparisons: "list[Comparison]") -> None:
+    """Print each method's rank under each protocol, and where the order changes."""
+    from randscene.train.evaluation_tables import change_text, rank_changes, rank_rows
+
+    table = Table(title="rank by mean, 1 is best")
+    for name in ("measure", "method", *(comparison.protocol.name for comparison in comparisons)):
+        table.add_column(name, justify="left" if name in ("measure", "method") else "right", no_wrap=True)
+    for title, method, ranks in rank_rows(comparisons):
+        table.add_row(title, _lines(method), *("-" if rank is None else str(rank) for rank in ranks))
+    _print_whole(table)
+    changes = rank_changes(comparisons)
+    for change in changes:
+        console.print(change_text(change), markup=False)
+    if not changes:
+        console.print("no two methods change places")
+
+
+def _follow(bar: Progress, task: TaskID) -> Callable[[int, int], None]:
+    def update(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    return update
+
+
+def _print_whole(table: Table) -> None:
+    """Print a table as wide as it is: a line that a narrow terminal breaks is better than a number that is cut."""
+    wide = console.options.update(max_width=1000)
+    table.width = console.measure(table, options=wide).maximum
+    console.print(table)
+
+
+def _text(interval: "Interval | None", digits: int = 4, *, factor: int = 1) -> RenderableType:
+    if interval is None:
+        return "-"
+    value, low, high = (
+        None if one is None else f"{factor * one:.{digits}f}" for one in (interval.value, interval.low, interval.high)
+    )
+    return _lines(value or "-", f"[{low}, {high}]" if low and high else "")
+
+
+def _lines(*lines: str) -> RenderableType:
+    # Not markup: brackets are brackets here.
+    return Text("\n".join(line for line in lines if line))

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder, as `randscene train` writes it.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder or one of its checkpoints; or published weights: a Hugging Face id, a folder in the "
+            "hub's layout or of I-Scene, a .safetensors or .pt file."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder a view; finished views are kept.")],
     dataset: Annotated[Path | None, typer.Option(help="Dataset to take the views from.")] = None,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
@@ -25,8 +31,18 @@ def predict(
     keys: Annotated[list[str] | None, typer.Option("--key", help="These views only, e.g. 000012_003.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of your own instead of a dataset.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Its masks: a PNG of ids, or a folder of one PNG each.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps, instead of the run's.")] = None,
-    cfg: Annotated[float | None, typer.Option(min=0.0, help="Guidance strength w, instead of the run's.")] = None,
+    camera: Annotated[
+        Path | None, typer.Option(help="Its camera: JSON with camera_to_world (4x4, Blender/OpenGL) and look_at.")
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="The run's checkpoint of the lowest validation loss.")] = False,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings that published weights are used with; iscene by default.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace one field of these settings: section.field=value.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps, instead of the settings'.")] = None,
+    cfg: Annotated[float | None, typer.Option(min=0.0, help="Guidance strength w, instead of the settings'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
     smoothing: Annotated[int, typer.Option(min=0, help="Passes of Taubin smoothing over the meshes.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
@@ -36,20 +52,26 @@ def predict(
     Example: randscene predict runs/mini --dataset demo/dataset --split val --views 2 --out predictions
 
     Example: randscene predict runs/mini --image room.png --masks room-ids.png --out predictions
+
+    Example: randscene predict iscene-folder --dataset demo/dataset --out predictions
     """
     if (dataset is None) == (image is None) or (image is None) != (masks is None):
         raise SpecError("give either --dataset, or --image together with --masks")
-    from randscene.train.checkpoint import load_run_settings
-    from randscene.train.predict import Predictor
+    if camera is not None and image is None:
+        raise SpecError("--camera belongs to --image: the views of a dataset bring their own")
+    from randscene.train.predict import Predictor, View
+    from randscene.train.prediction_source import find_source
 
-    sampling = load_run_settings(run).sampling
+    found = find_source(source, best=best, preset=preset, overrides=set_ or [])
+    sampling = found.settings.sampling
     sampling = dataclasses.replace(
         sampling,
         steps=sampling.steps if steps is None else steps,
         cfg_strength=sampling.cfg_strength if cfg is None else cfg,
     )
-    predictor = Predictor(run, sampling=sampling, seed=seed, smoothing=smoothing, device=device)
-    jobs = _photo(image, masks) if image and masks else _dataset_views(predictor, dataset, split, views, keys)
+    picture = View.of_picture(image, masks, camera=camera, data=found.settings.data) if image and masks else None
+    predictor = Predictor(found, sampling=sampling, seed=seed, smoothing=smoothing, device=device)
+    jobs = [lambda: picture] if picture else _dataset_views(predictor, dataset, split, views, keys)
     made, seconds, empty = 0, 0.0, []
     bar = progress_bar()
     with bar, stops_cleanly("finished views are kept; run the same command again to go on"):
@@ -64,14 +86,6 @@ def predict(
         console.print(f"no geometry for {len(empty)} instances: {', '.join(empty[:8])}{', ...' * (len(empty) > 8)}")
     rate = f", {seconds / made:.1f} s a view" if made else ""
     console.print(f"{len(jobs)} views in {out} ({made} predicted now{rate})")
-
-
-def _photo(image: Path, masks: Path) -> "list[Callable[[], View]]":
-    from randscene.train.masked_image import folder_name, read_masked_image
-    from randscene.train.predict import View
-
-    view = View(key=folder_name(image), image=read_masked_image(image, masks))
-    return [lambda: view]
 
 
 def _dataset_views(

@@ -8,14 +8,17 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
-from shard_fixtures import make_dataset, make_sample
+from shard_fixtures import make_dataset, make_sample, solids_of
+from typer.testing import CliRunner
 
-from randscene.errors import CheckpointError, DatasetError, PredictionError, RandsceneError
+from randscene.cli.main import app
+from randscene.errors import CheckpointError, DatasetError, PredictionError, RandsceneError, SpecError
+from randscene.generator.view_centric import world_to_view
 from randscene.shards import open_dataset
 from randscene.train.masked_image import folder_name, read_masked_image
-from randscene.train.predict import Predictor, View, choose_views
+from randscene.train.predict import Predictor, View, choose_views, read_world_rotation
 from randscene.train.prediction_reader import read_prediction
-from randscene.train.settings import SamplingSettings, load_settings, with_overrides
+from randscene.train.settings import DataSettings, SamplingSettings, load_settings, with_overrides
 from randscene.train.trainer import train
 
 TINY = with_overrides(
@@ -37,6 +40,15 @@ TINY = with_overrides(
         "sampling.steps=2",
     ],
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads of these small networks only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +99,12 @@ def test_the_files_have_the_stated_layout_and_the_readers_agree(predictor, tmp_p
         "occupancy.npz",
         "prediction.json",
         "scene.glb",
+        "scene_world.glb",
     ]
     about = json.loads((done.folder / "prediction.json").read_text())
     assert about["schema"] == 1 and about["up_axis"] == "Y" and about["frame"] == "yaw"
     assert (about["scene"], about["view"], about["steps"], about["cfg"]) == (5, 1, 2, TINY.sampling.cfg_strength)
-    assert about["checkpoint"] == predictor.checkpoint_sha256
+    assert about["checkpoint"] == predictor.loaded.sha256
     counts = [len(VIEW.image.instance_coords(1)), 0, len(VIEW.image.instance_coords(3))]
     assert [entry["n_voxels"] for entry in about["instances"]] == counts
     read = read_prediction(done.folder)
@@ -168,7 +181,7 @@ def test_a_sample_of_another_frame_and_a_folder_without_a_run_are_refused(predic
     sample.meta["frame"] = "canonical"
     with pytest.raises(DatasetError, match=r"sample 000000_000 is in frame canonical .* but the run is in yaw"):
         predictor.check(sample)
-    with pytest.raises(CheckpointError, match="is not a training run"):
+    with pytest.raises(CheckpointError, match=r"holds no weights of a flow: a run has settings\.json"):
         Predictor(tmp_path)
 
 
@@ -215,10 +228,147 @@ def test_a_photos_folder_cannot_leave_the_output(tmp_path, name):
     assert made and (tmp_path / made).resolve().parent == tmp_path.resolve()
 
 
+def photo(folder, grey=90):
+    rgb = save(folder / "room.png", np.full((20, 30, 3), grey, np.uint8))
+    return rgb, save(folder / "ids.png", np.ones((20, 30), np.uint8))
+
+
 def test_a_photo_is_predicted_without_a_camera(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(predictor, "logits", lambda view: np.ones((view.image.n_instances, 64, 64, 64), np.float32))
-    rgb = save(tmp_path / "room.png", np.full((20, 30, 3), 90, np.uint8))
-    ids = save(tmp_path / "ids.png", np.ones((20, 30), np.uint8))
-    done = predictor.predict(View(key="room", image=read_masked_image(rgb, ids)), tmp_path / "out")
-    assert json.loads((done.folder / "prediction.json").read_text())["world_to_view"] is None
+    view = View.of_picture(*photo(tmp_path), camera=None, data=TINY.data)
+    done = predictor.predict(view, tmp_path / "out")
+    about = json.loads((done.folder / "prediction.json").read_text())
+    assert (about["key"], about["world_to_view"], about["world"]) == ("room", None, None)
+    assert not (done.folder / "scene_world.glb").exists()
     assert torch.get_default_dtype() == torch.float32
+
+
+def world_boxes(path):
+    """{node: (low, high)} of a GLB, its Y-up points (x, z, -y) read back as Z-up ones."""
+    scene = trimesh.load_scene(io.BytesIO(path.read_bytes()), file_type="glb")
+    boxes = {}
+    for node in scene.graph.nodes_geometry:
+        transform, name = scene.graph[node]
+        np.testing.assert_array_equal(transform, np.eye(4))  # the vertices themselves are in the world
+        x, y, z = scene.geometry[name].vertices.T
+        points = np.stack([x, -z, y], axis=1)
+        boxes[node] = points.min(axis=0), points.max(axis=0)
+    return boxes
+
+
+@pytest.mark.parametrize("view", [0, 1, 2])
+def test_the_scene_in_the_world_lies_where_the_datasets_solids_do_in_metres(predictor, tmp_path, view):
+    sample = make_sample(5, view, views=3, objects=(3, 3))
+    done = predictor.predict(View.of_sample(sample), tmp_path)
+    boxes = world_boxes(done.folder / "scene_world.glb")
+    assert sorted(boxes) == ["instance_01", "instance_03"]
+    cell = 1 / (64 * np.linalg.norm(np.asarray(sample.meta["world_to_view"])[0, :3]))
+    for number in (1, 3):
+        solid = solids_of(5, (3, 3))[number - 1]
+        low, high = boxes[f"instance_{number:02d}"]
+        np.testing.assert_allclose((low + high) / 2, solid.centre, atol=1.5 * cell)
+        np.testing.assert_allclose(high[2] - low[2], 2 * solid.half, atol=4 * cell)
+    told = json.loads((done.folder / "prediction.json").read_text())["world"]
+    assert (told["file"], told["unit"], told["up_axis"]) == ("scene_world.glb", "metre", "Y")
+    product = np.asarray(told["view_to_world"]) @ np.asarray(sample.meta["world_to_view"])
+    np.testing.assert_allclose(product, np.eye(4), atol=1e-12)
+
+
+def camera_at(position, target, roll=0.0):
+    """(4, 4) of a camera that looks from `position` at `target`; straight down, `roll` turns it about its axis."""
+    back = (position - target) / np.linalg.norm(position - target)
+    side = np.array([-np.sin(roll), np.cos(roll), 0.0]) if abs(back[2]) > 0.999 else np.cross([0, 0, 1.0], back)
+    side = side / np.linalg.norm(side)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([side, np.cross(back, side), back], axis=1)
+    matrix[:3, 3] = position
+    return matrix
+
+
+def camera_file(path, matrix, target):
+    path.write_text(json.dumps({"camera_to_world": np.asarray(matrix).tolist(), "look_at": list(target), "fov_deg": 4}))
+    return path
+
+
+@pytest.mark.parametrize("arm", [(4, 1, 2), (-3, 2, 0.1), (-1, -5, -2), (0, 3, 1), (2, 0, 0), (0, 0, 5), (0, 0, -5)])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_a_cameras_turn_is_the_one_of_the_datasets_frame(arm, offset, tmp_path):
+    target = np.array([0.3, -0.2, 0.7])
+    matrix = camera_at(target + arm, target, roll=0.6)
+    scene = np.random.default_rng(0).normal(size=(50, 3))
+    found = read_world_rotation(
+        camera_file(tmp_path / "camera.json", matrix, target), DataSettings(azimuth_offset_deg=offset)
+    )
+    wanted = world_to_view(matrix, target, scene, "yaw", offset)[:3, :3]
+    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted[0]), atol=1e-12)
+
+
+def test_a_photo_with_a_camera_is_turned_into_the_world_and_neither_scaled_nor_moved(predictor, tmp_path, monkeypatch):
+    logits = np.full((1, 64, 64, 64), -4.0, np.float32)
+    logits[0, 40:60, 10:14, 20:30] = 4.0  # right, near the camera
+    monkeypatch.setattr(predictor, "logits", lambda view: logits)
+    target = np.array([5.0, 6.0, 1.0])
+    # The camera stands at +X of the scene and looks towards -X: picture right is the world's +Y.
+    camera = camera_file(tmp_path / "camera.json", camera_at(target + np.array([3.0, 0, 2.0]), target), target)
+    view = View.of_picture(*photo(tmp_path), camera=camera, data=TINY.data)
+    done = predictor.predict(view, tmp_path / "out")
+    low, high = world_boxes(done.folder / "scene_world.glb")["instance_01"]
+    np.testing.assert_allclose(low, [0.5 - 14 / 64, 40 / 64 - 0.5, 20 / 64 - 0.5], atol=1e-6)
+    np.testing.assert_allclose(high, [0.5 - 10 / 64, 60 / 64 - 0.5, 30 / 64 - 0.5], atol=1e-6)
+    about = json.loads((done.folder / "prediction.json").read_text())
+    assert about["world_to_view"] is None and about["world"]["unit"] is None
+    with pytest.raises(PredictionError, match="has no world_to_view"):
+        read_prediction(done.folder)
+    assert predictor.predict(view, tmp_path / "out").skipped
+    for other in (
+        View.of_picture(*photo(tmp_path), camera=None, data=TINY.data),
+        View.of_picture(*photo(tmp_path, grey=91), camera=camera, data=TINY.data),
+    ):
+        with pytest.raises(PredictionError, match="predicted with another picture, masks or camera"):
+            predictor.predict(other, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no camera"),
+        ("[]", "is no camera"),
+        ({"camera_to_world": np.eye(4).tolist()}, "is no camera"),
+        ({"camera_to_world": np.eye(3).tolist(), "look_at": [0, 0, 1]}, "must be 4x4"),
+        ({"camera_to_world": np.eye(4).tolist(), "look_at": [0, float("nan"), 1]}, "finite numbers"),
+        ({"camera_to_world": (2 * np.eye(4)).tolist(), "look_at": [1, 0, 1]}, "take scale and mirroring out"),
+        ({"camera_to_world": np.diag([-1.0, 1, 1, 1]).tolist(), "look_at": [1, 0, 1]}, "take scale and mirroring out"),
+        ({"camera_to_world": np.eye(4).tolist(), "look_at": [0, 0, 0]}, "stands on its look-at point"),
+    ],
+)
+def test_a_file_without_a_usable_camera_is_refused_in_one_line(content, message, tmp_path):
+    path = tmp_path / "camera.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(PredictionError, match=message) as caught:
+        read_world_rotation(path, DataSettings())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(PredictionError, match="was trained in full"):
+        read_world_rotation(path, DataSettings(frame="full"))
+
+
+def test_the_command_predicts_views_of_a_dataset_and_a_picture_with_its_camera(dataset, run, tmp_path):
+    def command(*options):
+        arguments = ["predict", run, "--device", "cpu", "--steps", "1", "--out", tmp_path / "out", *options]
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    rgb, ids = photo(tmp_path)
+    camera = camera_file(tmp_path / "camera.json", camera_at(np.array([3.0, 1, 2]), np.zeros(3)), [0.0, 0, 0])
+    assert command("--dataset", dataset, "--views", "2").exception is None
+    assert command("--image", rgb, "--masks", ids, "--camera", camera).exception is None
+    told = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/prediction.json")}
+    assert len(told) == 3 and all(about["steps"] == 1 and about["checkpoint_step"] == 1 for about in told.values())
+    for key, about in told.items():
+        known = about["world_to_view"] is not None
+        assert known == (key != "room") and about["world"]["unit"] == ("metre" if known else None)
+        assert (about["world_rotation"] is None) == known
+    for options, message in (
+        (["--dataset", dataset, "--camera", camera], "--camera belongs to --image"),
+        (["--image", rgb], "give either --dataset, or --image together with --masks"),
+    ):
+        failure = command(*options).exception
+        assert isinstance(failure, SpecError) and message in str(failure)

@@ -12,6 +12,7 @@ from randscene.errors import CheckpointError
 from randscene.train.checkpoint import load_module, load_run_settings, read_tensors
 from randscene.train.flow_matching import drop_condition
 from randscene.train.image_conditioner import build_conditioner
+from randscene.train.initial_weights import load_initial_flow
 from randscene.train.settings import RunSettings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
 
@@ -23,6 +24,8 @@ class ConditionedFlow(nn.Module):
     ----------
     settings : RunSettings
         `model`, `conditioner` and `seed` decide the shapes and the initial weights.
+    flow : SparseStructureFlow, optional
+        One that has its weights already; drawn from the seed by default.
 
     Raises
     ------
@@ -30,11 +33,13 @@ class ConditionedFlow(nn.Module):
         If the image encoder that the settings name does not fit them or cannot be loaded.
     """
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, flow: SparseStructureFlow | None = None) -> None:
         super().__init__()
         self.conditioner = build_conditioner(settings.conditioner, seeding.integer(settings.seed, "conditioner"))
-        self.flow = SparseStructureFlow(**dataclasses.asdict(settings.model))
-        self.flow.reset_parameters(torch.Generator().manual_seed(seeding.integer(settings.seed, "flow")))
+        if flow is None:
+            flow = SparseStructureFlow(**dataclasses.asdict(settings.model))
+            flow.reset_parameters(torch.Generator().manual_seed(seeding.integer(settings.seed, "flow")))
+        self.flow = flow
 
     @property
     def frozen_conditioner(self) -> bool:
@@ -99,10 +104,52 @@ def load_conditioned_flow(checkpoint: Path, *, averaged: bool = True) -> Conditi
     CheckpointError
         If a file is missing, damaged or of another shape.
     """
-    if checkpoint.parent.name != "checkpoints":
-        raise CheckpointError(f"{checkpoint} does not lie in the checkpoints folder of a run")
-    model = ConditionedFlow(load_run_settings(checkpoint.parent.parent))
+    model = ConditionedFlow(load_run_settings(run_of(checkpoint)))
     for name, part in model.parts().items():
         stem = f"{name}_ema" if averaged else name
         load_module(part, read_tensors(checkpoint, stem), where=str(checkpoint / f"{stem}.safetensors"))
     return model.eval().requires_grad_(False)
+
+
+def load_published_flow(source: str, settings: RunSettings) -> tuple[ConditionedFlow, str]:
+    """The model of published weights with a frozen image encoder, for prediction: as `load_conditioned_flow` gives it.
+
+    Parameters
+    ----------
+    source : str
+        As `load_initial_flow` takes it.
+    settings : RunSettings
+        `model` and `conditioner` say what the weights are of.
+
+    Returns
+    -------
+    tuple of ConditionedFlow, str
+        The model, and the SHA-256 of the flow's file.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights or the image encoder's cannot be had, or the weights are of another model.
+    SpecError
+        If the image encoder is not the one that the settings describe.
+    """
+    # The flow first: a source that is not there shall be named before another file is fetched. Nothing is drawn, since
+    # loading fills every tensor or raises.
+    with torch.device("meta"):
+        flow = SparseStructureFlow(**dataclasses.asdict(settings.model))
+    flow = flow.to_empty(device="cpu")
+    sha256 = load_initial_flow(flow, source)
+    return ConditionedFlow(settings, flow).eval().requires_grad_(False), sha256
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run folder in which a checkpoint lies.
+
+    Raises
+    ------
+    CheckpointError
+        If it lies elsewhere: a checkpoint does not say its settings itself.
+    """
+    if checkpoint.parent.name != "checkpoints":
+        raise CheckpointError(f"{checkpoint} does not lie in the checkpoints folder of a run")
+    return checkpoint.parent.parent

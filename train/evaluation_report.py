@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from randscene.files import write_atomic
+from randscene.train.evaluation_statistics import mean_interval
 from randscene.train.protocols import Protocol
+from randscene.train.scaling_statistics import CONFIDENCE, Interval
 from randscene.train.scene_scores import SceneScores, Scores
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 MEASURES = tuple(field.name for field in dataclasses.fields(Scores))
 LEVELS = ("scene", "object", "object_matched", "object_realigned")
 """Of a row's columns `{level}_{measure}`:
@@ -58,6 +60,15 @@ class EvaluationReport:
         rows = self.rows()
         return {name: _mean(one[name] for one in rows) for name in _numeric_columns()}
 
+    def intervals(self) -> dict[str, Interval | None]:
+        """Mean of every numeric column with its 95 % bootstrap interval over scenes, by column.
+
+        None where no scene has a value; ends that are None where there are fewer than two scenes. The draws follow
+        from the report's seed.
+        """
+        rows, keys = self.rows(), [scene.key for scene in self.scenes]
+        return {name: mean_interval([one[name] for one in rows], keys, self.seed) for name in _numeric_columns()}
+
     def to_json(self) -> str:
         """The whole report, instances included, as JSON text."""
         content = {
@@ -69,6 +80,8 @@ class EvaluationReport:
             "n_missing_instances": self.n_missing,
             "n_fell_back": self.n_fell_back,
             "means": self.means(),
+            "confidence": CONFIDENCE,
+            "intervals": {name: _ends(interval) for name, interval in self.intervals().items()},
             "scenes": [
                 row(scene)
                 | {
@@ -131,6 +144,13 @@ def _numeric_columns() -> list[str]:
         *(f"{level}_{measure}" for level in LEVELS for measure in MEASURES),
         *("voxel_iou", "object_voxel_iou", "fitness", "rmse", "prediction_seconds"),
     ]
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    """Both ends, or None where there are none."""
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return [interval.low, interval.high]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

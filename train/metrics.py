@@ -19,12 +19,17 @@ _MAX_LATTICE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ChamferDistance:
-    """Chamfer distance in the two ways that papers mean it; both add the means of the two directions."""
+    """Chamfer distance in the ways that papers mean it; all from the means of the two directions."""
 
     squared_sum: float
     """mean over a of d(a, B)^2 + mean over b of d(b, A)^2, in squared units of the coordinates."""
     unsquared_sum: float
     """mean over a of d(a, B) + mean over b of d(b, A), in units of the coordinates."""
+
+    @property
+    def unsquared_half(self) -> float:
+        """Half of `unsquared_sum`: the mean of the two directions."""
+        return self.unsquared_sum / 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,13 @@
 OUT/{key}/prediction.json     what was predicted, with what
 OUT/{key}/instance_01.glb     ... one an instance, absent where the occupancy is empty
 OUT/{key}/scene.glb           one node an instance
+OUT/{key}/scene_world.glb     the same along the world's axes, where the camera is known
 OUT/{key}/occupancy.npz       coords (V, 3) uint8, offsets (N + 1,) int32: as `voxels.npz` of a dataset
 """
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -20,22 +23,25 @@ import torch
 
 from randscene import seeding
 from randscene.canonical_json import digest
-from randscene.errors import CheckpointError, DatasetError, PredictionError
+from randscene.errors import DatasetError, PredictionError
 from randscene.files import explain_os_errors, fsync_folder, write_atomic
 from randscene.shards.sample_codec import npz_bytes
 from randscene.train.batch import check_frame
-from randscene.train.checkpoint import checkpoint_sha256, latest_checkpoint, load_run_settings, read_state
-from randscene.train.conditioned_flow import load_conditioned_flow
 from randscene.train.image_conditioner import MaskedImage, prepare_images
+from randscene.train.masked_image import folder_name, read_masked_image
+from randscene.train.prediction_source import PredictionSource, find_source
 from randscene.train.sampler import sample
-from randscene.train.settings import SamplingSettings
-from randscene.train.structure_encoder import MINI, decode_latents, load_decoder
+from randscene.train.settings import DataSettings, SamplingSettings
+from randscene.train.structure_encoder import decode_latents
 from randscene.train.surface import Surface, extract_surface, glb, palette
 
 if TYPE_CHECKING:
     from randscene.shards import Dataset, ViewSample
 
 SCHEMA_VERSION = 1
+WORLD_FILE = "scene_world.glb"
+_POLE = 1e-6
+"""A camera whose horizontal distance from the look-at point is below this share of its distance stands at a pole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +54,13 @@ class View:
     scene: int | None = None
     view: int | None = None
     world_to_view: list[list[float]] | None = None
-    """4x4, world metres to the view-centric cube; None where the camera is not known."""
+    """4x4, world metres to the view-centric cube; None where the scene's size is not known."""
     fingerprint: str | None = None
     """Of the dataset."""
+    world_rotation: list[list[float]] | None = None
+    """3x3, the world's axes to the view's: all that a picture's camera tells without the scene's true size."""
+    picture_sha256: str | None = None
+    """Of the pixels and masks of a picture that is in no dataset."""
 
     @classmethod
     def of_sample(cls, sample: "ViewSample") -> "View":
@@ -64,6 +74,34 @@ class View:
             world_to_view=meta["world_to_view"],
             fingerprint=meta.get("fingerprint"),
         )
+
+    @classmethod
+    def of_picture(cls, image: Path, masks: Path, *, camera: Path | None, data: DataSettings) -> "View":
+        """A picture with masks (`read_masked_image`); `camera` as `read_world_rotation` takes it.
+
+        Raises
+        ------
+        PredictionError
+            If a file is missing or not what it should be.
+        """
+        picture = read_masked_image(image, masks)
+        pixels = hashlib.sha256(repr(picture.rgb.shape).encode() + picture.rgb.tobytes() + picture.ids.tobytes())
+        return cls(
+            key=folder_name(image),
+            image=picture,
+            world_rotation=None if camera is None else read_world_rotation(camera, data).tolist(),
+            picture_sha256=pixels.hexdigest(),
+        )
+
+    def view_to_world(self) -> np.ndarray | None:
+        """(4, 4) float64 from the view-centric cube to world metres, or to the world's axes alone; None if unknown."""
+        if self.world_to_view is not None:
+            return np.linalg.inv(np.asarray(self.world_to_view, np.float64))
+        if self.world_rotation is None:
+            return None
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.asarray(self.world_rotation, np.float64).T
+        return matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +138,63 @@ def choose_views(dataset: "Dataset", *, views: int | None = None, keys: Sequence
     return [index[ordered[(2 * number + 1) * len(ordered) // (2 * count)]] for number in range(count)]
 
 
-class Predictor:
-    """A trained run, ready to predict.
+def read_world_rotation(camera: Path, data: DataSettings) -> np.ndarray:
+    """The turn from the world's axes (Z up) to those of the yaw frame that a camera file implies.
+
+    The frame looks from the camera to the scene: picture right is +X, away from the camera +Y, up +Z. Its scale and
+    middle follow from the scene's true box, which a picture does not tell.
 
     Parameters
     ----------
-    run : Path
-        Run folder; its newest checkpoint and averaged weights are used.
+    camera : Path
+        JSON with `camera_to_world` (4x4, a camera that looks down its -Z, +Y up, as in Blender and OpenGL) and
+        `look_at` (3), both in the same unit; more is ignored, so that a sample's JSON will do.
+    data : DataSettings
+        `frame` must be `yaw`; `azimuth_offset_deg` is a further turn about +Z.
+
+    Returns
+    -------
+    (3, 3) float64
+
+    Raises
+    ------
+    PredictionError
+        If the file does not hold such a camera, the camera has no azimuth, or the model has another frame.
+    """
+    if data.frame != "yaw":
+        raise PredictionError(f"--camera needs a model of the yaw frame; this one was trained in {data.frame}: omit it")
+    try:
+        content = json.loads(camera.read_text(encoding="utf-8"))
+        matrix = np.asarray(content["camera_to_world"], np.float64)
+        target = np.asarray(content["look_at"], np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PredictionError(f"{camera} is no camera: it must be JSON with camera_to_world and look_at") from error
+    if matrix.shape != (4, 4) or target.shape != (3,) or not (np.isfinite(matrix).all() and np.isfinite(target).all()):
+        raise PredictionError(f"{camera}: camera_to_world must be 4x4 and look_at 3 finite numbers")
+    turn = matrix[:3, :3]
+    if not (np.allclose(turn.T @ turn, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0):
+        raise PredictionError(f"{camera}: camera_to_world does not turn and move alone: take scale and mirroring out")
+    arm = matrix[:3, 3] - target
+    if math.hypot(arm[0], arm[1]) > _POLE * math.hypot(*arm):
+        azimuth = math.atan2(arm[1], arm[0])
+    elif arm.any() and math.hypot(turn[0, 0], turn[1, 0]) > _POLE:
+        azimuth = math.atan2(-turn[0, 0], turn[1, 0])  # from above or below: the picture's right axis tells
+    else:
+        raise PredictionError(f"{camera}: the camera stands on its look-at point, or has no direction seen from above")
+    angle = math.radians(data.azimuth_offset_deg) - math.pi / 2 - azimuth
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+class Predictor:
+    """Trained or published weights, ready to predict.
+
+    Parameters
+    ----------
+    source : Path or str or PredictionSource
+        As `find_source` takes it. Of a run, the newest checkpoint; of a checkpoint, the averaged weights.
     sampling : SamplingSettings, optional
-        The run's own by default.
+        The source's own by default.
     seed : int
         Of the initial noise; a view's noise follows from it and the view's key.
     smoothing : int
@@ -118,37 +204,29 @@ class Predictor:
 
     Raises
     ------
-    CheckpointError
-        If there is no checkpoint, it is damaged, or the decoder is not the one of its latents.
+    CheckpointError, SpecError
+        See `find_source` and `PredictionSource.load`.
     """
 
     def __init__(
         self,
-        run: Path,
+        source: Path | str | PredictionSource,
         *,
         sampling: SamplingSettings | None = None,
         seed: int = 0,
         smoothing: int = 0,
         device: str | None = None,
     ) -> None:
-        self.settings = load_run_settings(run)
-        self.checkpoint = latest_checkpoint(run)
-        self.checkpoint_sha256 = checkpoint_sha256(self.checkpoint)
-        self.sampling = sampling or self.settings.sampling
+        found = source if isinstance(source, PredictionSource) else find_source(source)
+        self.settings = found.settings
+        self.sampling = sampling or found.settings.sampling
         self.seed, self.smoothing = seed, smoothing
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        state = read_state(self.checkpoint)
-        self.step = state.step
-        self.model = load_conditioned_flow(self.checkpoint).to(self.device)
-        self.decoder = load_decoder(self.settings.data.encoder, str(self.device))
-        # The mini encoder and decoder share one file; the published ones do not, and only their name can be compared.
-        if self.settings.data.encoder == MINI and self.decoder.sha256 != state.data["encoder"]["sha256"]:
-            raise CheckpointError(
-                f"{self.checkpoint} was trained on latents of another mini encoder than this version's: train it again"
-            )
+        self.loaded = found.load(str(self.device))
+        self.model, self.decoder = self.loaded.flow.to(self.device), self.loaded.decoder
 
     def check(self, sample: "ViewSample") -> None:
-        """Refuse a sample of another frame than the run's.
+        """Refuse a sample of another frame than the model's.
 
         Raises
         ------
@@ -186,7 +264,7 @@ class Predictor:
         """Identity of everything but the view that a prediction depends on."""
         return digest(
             {
-                "checkpoint": self.checkpoint_sha256,
+                "checkpoint": self.loaded.identity,
                 "sampling": self.sampling,
                 "seed": self.seed,
                 "smoothing": self.smoothing,
@@ -226,15 +304,19 @@ class Predictor:
             "world_to_view": view.world_to_view,
             "dataset_fingerprint": view.fingerprint,
             "instances": entries,
-            "checkpoint": self.checkpoint_sha256,
-            "checkpoint_step": self.step,
+            "picture_sha256": view.picture_sha256,
+            "world": None if view.view_to_world() is None else _world_facts(view, surfaces),
+            "world_rotation": view.world_rotation,
+            "checkpoint": self.loaded.sha256,
+            "checkpoint_step": self.loaded.step,
+            "source": self.loaded.about,
             "steps": self.sampling.steps,
             "cfg": self.sampling.cfg_strength,
             "seed": self.seed,
             "settings_digest": self.settings_digest(),
             "seconds": round(seconds, 3),
         }
-        _write(folder, about, logits > 0, surfaces)
+        _write(folder, about, logits > 0, surfaces, view.view_to_world())
         return _predicted(folder, about, skipped=False)
 
     def _finished(self, view: View, folder: Path) -> PredictedView:
@@ -242,10 +324,15 @@ class Predictor:
             about = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
             same = about["settings_digest"] == self.settings_digest()
             same_view = (about["key"], about["dataset_fingerprint"]) == (view.key, view.fingerprint)
+            same_picture = (about.get("picture_sha256"), about.get("world_rotation")) == (
+                view.picture_sha256,
+                view.world_rotation,
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PredictionError(f"{folder} exists and is not a prediction: choose another --out") from error
-        if not (same and same_view):
-            what = "another checkpoint or sampler" if same_view else "another dataset"
+        if not (same and same_view and same_picture):
+            what = "another dataset" if not same_view else "another checkpoint or sampler"
+            what = what if same_picture else "another picture, masks or camera"
             raise PredictionError(f"{folder} was predicted with {what}: choose another --out")
         return _predicted(folder, about, skipped=True)
 
@@ -265,7 +352,30 @@ def _file_name(instance: int) -> str:
     return f"instance_{instance:02d}.glb"
 
 
-def _write(folder: Path, about: dict[str, Any], occupied: np.ndarray, surfaces: Sequence[Surface | None]) -> None:
+def _world_facts(view: View, surfaces: Sequence[Surface | None]) -> dict[str, Any]:
+    matrix = view.view_to_world()
+    assert matrix is not None
+    return {
+        "file": WORLD_FILE if any(surface is not None for surface in surfaces) else None,
+        "up_axis": "Y",
+        "unit": "metre" if view.world_to_view is not None else None,
+        "view_to_world": matrix.tolist(),
+    }
+
+
+def _moved(surface: Surface, transform: np.ndarray) -> Surface:
+    """The surface mapped by a (4, 4) affine without mirroring."""
+    vertices = surface.vertices.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
+    return Surface(vertices=vertices.astype(np.float32), faces=surface.faces)
+
+
+def _write(
+    folder: Path,
+    about: dict[str, Any],
+    occupied: np.ndarray,
+    surfaces: Sequence[Surface | None],
+    view_to_world: np.ndarray | None,
+) -> None:
     """Write all files beside `folder`, then give the folder its name."""
     colours = palette(len(surfaces))
     parts = [
@@ -286,6 +396,9 @@ def _write(folder: Path, about: dict[str, Any], occupied: np.ndarray, surfaces: 
                 write_atomic(temporary / f"{name}.glb", glb([(name, surface, colour)]))
             if parts:
                 write_atomic(temporary / "scene.glb", glb(parts))
+            if parts and view_to_world is not None:
+                in_world = [(name, _moved(surface, view_to_world), colour) for name, surface, colour in parts]
+                write_atomic(temporary / WORLD_FILE, glb(in_world))
             write_atomic(temporary / "occupancy.npz", npz_bytes({"coords": np.concatenate(coords), "offsets": offsets}))
             write_atomic(temporary / "prediction.json", json.dumps(about, indent=2) + "\n")
             temporary.rename(folder)

@@ -1,14 +1,20 @@
 """The scores of one scene under a protocol: normalise, align, measure; at scene and at object level."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from randscene.train.filter_registration import FilterRegistrationParams, filter_registration
+from randscene.train.legacy_icp import LegacyIcpParams, legacy_icp
 from randscene.train.metrics import aabb_iou, nearest_distances
-from randscene.train.protocols import Normalisation, Protocol
+from randscene.train.protocols import BoxIou, Normalisation, Protocol
 from randscene.train.registration_steps import apply, similarity
-from randscene.train.robust_icp import Registration, robust_icp
+from randscene.train.robust_icp import Registration, RobustIcpParams, robust_icp
+
+PER_AXIS_HALF = 0.95
+"""`per_axis` puts an instance's sides at plus and minus this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +26,15 @@ class Scores:
     cd_unsquared: float
     """Chamfer distance, sum of the two means of distances."""
     f_score: float
-    """In [0, 1]."""
+    """At the protocol's tau, in [0, 1]."""
     aabb_iou: float
     """In [0, 1]."""
+    cd_half: float
+    """Half of `cd_unsquared`."""
+    f_score_tenth: float
+    """At a tenth of tau, in [0, 1]."""
+    f_score_hundredth: float
+    """At a hundredth of tau, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +48,7 @@ class InstanceScores:
     in_scene: Scores
     """Where it stands after the scene's alignment."""
     realigned: Scores | None
-    """After its own recentring, scaling and alignment; None if the protocol does not ask for it."""
+    """After its own normalisation and alignment; None if the protocol does not ask for it."""
     voxel_iou: float | None
     """In the view-centric cube, before any alignment; None if the prediction holds no voxels."""
 
@@ -47,7 +59,7 @@ class SceneScores:
 
     key: str
     scene: Scores
-    """The union of all instances; the boxes of `aabb_iou` are the scenes'."""
+    """The union of all instances; the boxes of `aabb_iou` are those that the protocol's `box_iou` names."""
     instances: tuple[InstanceScores, ...]
     """Every true instance in id order, missing ones with the protocol's penalty."""
     voxel_iou: float | None
@@ -77,7 +89,7 @@ class AlignedScene:
     predicted: dict[int, np.ndarray]
     true: list[np.ndarray]
     scores: Scores
-    """Of the unions."""
+    """Of the unions; the box IoU of what the protocol's `box_iou` names."""
 
 
 def penalty(protocol: Protocol) -> Scores:
@@ -87,6 +99,9 @@ def penalty(protocol: Protocol) -> Scores:
         cd_unsquared=2 * protocol.missing_distance,
         f_score=0.0,
         aabb_iou=0.0,
+        cd_half=protocol.missing_distance,
+        f_score_tenth=0.0,
+        f_score_hundredth=0.0,
     )
 
 
@@ -99,6 +114,9 @@ def compare(predicted: np.ndarray, true: np.ndarray, tau: float) -> Scores:
         cd_unsquared=chamfer.unsquared_sum,
         f_score=distances.f_score(tau),
         aabb_iou=aabb_iou(predicted, true),
+        cd_half=chamfer.unsquared_half,
+        f_score_tenth=distances.f_score(tau / 10),
+        f_score_hundredth=distances.f_score(tau / 100),
     )
 
 
@@ -145,25 +163,56 @@ def _align(
 ) -> AlignedScene:
     ids = sorted(predicted)
     to_unit = [_normaliser(np.concatenate(clouds), normalisation) for clouds in ([predicted[i] for i in ids], true)]
-    moved = {i: apply(to_unit[0], predicted[i]) for i in ids}
+    placed = {i: apply(to_unit[0], predicted[i]) for i in ids}
     fixed = [apply(to_unit[1], cloud) for cloud in true]
     whole = np.concatenate(fixed)
-    registration = None
+    moved, registration = placed, None
     if protocol.registration is not None:
-        registration = robust_icp(np.concatenate([moved[i] for i in ids]), whole, protocol.registration)
-        moved = {i: apply(registration.transform, moved[i]) for i in ids}
+        registration = _register(np.concatenate([placed[i] for i in ids]), whole, protocol.registration)
+        moved = {i: apply(registration.transform, placed[i]) for i in ids}
     scores = compare(np.concatenate([moved[i] for i in ids]), whole, protocol.tau)
+    if protocol.box_iou != "scene":
+        scores = dataclasses.replace(scores, aabb_iou=_objects_box_iou(placed, moved, fixed, protocol.box_iou))
     return AlignedScene(
         normalisation=normalisation, registration=registration, predicted=moved, true=fixed, scores=scores
     )
 
 
+def _register(
+    source: np.ndarray, target: np.ndarray, params: RobustIcpParams | LegacyIcpParams | FilterRegistrationParams
+) -> Registration:
+    if isinstance(params, RobustIcpParams):
+        return robust_icp(source, target, params)
+    if isinstance(params, LegacyIcpParams):
+        return legacy_icp(source, target, params)
+    return filter_registration(source, target, params)
+
+
+def _objects_box_iou(
+    placed: Mapping[int, np.ndarray], moved: Mapping[int, np.ndarray], true: Sequence[np.ndarray], boxes: BoxIou
+) -> float:
+    """Mean over all true instances of their boxes' IoU; a missing one's is 0."""
+    clouds = moved if boxes == "objects" else placed
+    return sum(aabb_iou(clouds[i], truth) for i, truth in enumerate(true, start=1) if i in clouds) / len(true)
+
+
 def _score_alone(predicted: np.ndarray, true: np.ndarray, protocol: Protocol) -> Scores:
-    """One instance recentred, scaled alike in all directions to [-1, 1]^3 and aligned by itself."""
-    predicted, true = (apply(_normaliser(cloud, "recentred"), cloud) for cloud in (predicted, true))
+    """One instance after its own normalisation and its own alignment."""
+    predicted, true = (apply(_object_normaliser(cloud, protocol), cloud) for cloud in (predicted, true))
     if protocol.registration is not None:
-        predicted = apply(robust_icp(predicted, true, protocol.registration).transform, predicted)
+        predicted = apply(_register(predicted, true, protocol.registration).transform, predicted)
     return compare(predicted, true, protocol.tau)
+
+
+def _object_normaliser(points: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """(4, 4) of one instance's cloud to the box that it is scored in."""
+    if protocol.object_normalisation == "isotropic":
+        return _normaliser(points, "recentred")
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
+    scale = 2 * PER_AXIS_HALF / np.where(extent > 0, extent, 1.0)
+    transform = np.diag([*scale, 1.0])
+    transform[:3, 3] = -PER_AXIS_HALF - scale * low
+    return transform
 
 
 def _normaliser(points: np.ndarray, normalisation: Normalisation) -> np.ndarray:

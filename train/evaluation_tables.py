@@ -1,0 +1,398 @@
+"""Evaluations side by side: tables of methods, paired tests between them, and their order under each protocol."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from randscene.errors import PredictionError, SpecError
+from randscene.files import write_atomic
+from randscene.train.evaluation_report import EvaluationReport
+from randscene.train.evaluation_statistics import PairedTest, paired_test
+from randscene.train.prediction_reader import list_predictions, read_prediction
+from randscene.train.protocols import BoxIou, ChamferMeasure, ObjectLevel, Protocol
+from randscene.train.scaling_statistics import Interval
+
+COMPARISON_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One measure as the tables show it."""
+
+    title: str
+    name: str
+    """Column of a report's rows."""
+    factor: int
+    """100 for percent."""
+    digits: int
+    lower_is_better: bool
+
+    def text(self, value: float | None) -> str:
+        """`value` as shown, `-` if there is none."""
+        return "-" if value is None else f"{self.factor * value:.{self.digits}f}"
+
+    def interval_text(self, interval: Interval | None) -> str:
+        """`[low, high]`, empty if there is none."""
+        if interval is None or interval.low is None or interval.high is None:
+            return ""
+        return f"[{self.text(interval.low)}, {self.text(interval.high)}]"
+
+    def with_interval(self, interval: Interval | None) -> str:
+        """`value [low, high]`."""
+        value = self.text(None if interval is None else interval.value)
+        return f"{value} {self.interval_text(interval)}".rstrip()
+
+
+def paper_columns(protocol: Protocol) -> tuple[Column, ...]:
+    """CD-S, F-S, CD-O, F-O and IoU-B: the columns of I-Scene's tables, in their order, as `protocol` defines each.
+
+    Objects are all true ones, missing ones with the penalty.
+    """
+    chamfer, objects = protocol.chamfer, protocol.object_level
+    return (
+        Column(title="CD-S", name=f"scene_{chamfer}", factor=1, digits=4, lower_is_better=True),
+        Column(title="F-S", name="scene_f_score", factor=100, digits=2, lower_is_better=False),
+        Column(title="CD-O", name=f"{objects}_{chamfer}", factor=1, digits=4, lower_is_better=True),
+        Column(title="F-O", name=f"{objects}_f_score", factor=100, digits=2, lower_is_better=False),
+        Column(title="IoU-B", name="scene_aabb_iou", factor=1, digits=4, lower_is_better=False),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Several methods under one protocol, on the same views."""
+
+    reports: Mapping[str, EvaluationReport]
+    """By the method's name, in the order of the tables' rows; at least one."""
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.reports.values()))
+        for name, report in self.reports.items():
+            if [scene.key for scene in report.scenes] != [scene.key for scene in first.scenes]:
+                raise PredictionError(f"{name} was scored on other views than {next(iter(self.reports))}")
+
+    @property
+    def protocol(self) -> Protocol:
+        return next(iter(self.reports.values())).protocol
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return paper_columns(self.protocol)
+
+    def intervals(self) -> dict[str, list[Interval | None]]:
+        """For each method its means with their intervals, in the order of `columns`."""
+        found = {name: report.intervals() for name, report in self.reports.items()}
+        return {name: [each[column.name] for column in self.columns] for name, each in found.items()}
+
+    def tests(self) -> list[tuple[str, str, list[PairedTest | None]]]:
+        """Each two methods (first, second) and the tests of second minus first, in the order of `columns`."""
+        keys = [scene.key for scene in next(iter(self.reports.values())).scenes]
+        rows = {name: report.rows() for name, report in self.reports.items()}
+        seed = next(iter(self.reports.values())).seed
+        return [
+            (
+                a,
+                b,
+                [
+                    paired_test([row[c.name] for row in rows[a]], [row[c.name] for row in rows[b]], keys, seed)
+                    for c in self.columns
+                ],
+            )
+            for a, b in itertools.combinations(self.reports, 2)
+        ]
+
+    def ranks(self) -> list[dict[str, int | None]]:
+        """For each column the methods' ranks by mean: 1 is best, equal means share a rank, None without a mean."""
+        means = {name: report.means() for name, report in self.reports.items()}
+        ranks: list[dict[str, int | None]] = []
+        for column in self.columns:
+            sign = 1 if column.lower_is_better else -1
+            values = {
+                name: None if (mean := each[column.name]) is None else sign * mean for name, each in means.items()
+            }
+            present = [value for value in values.values() if value is not None]
+            ranks.append(
+                {
+                    name: None if value is None else 1 + sum(other < value for other in present)
+                    for name, value in values.items()
+                }
+            )
+        return ranks
+
+    def to_json(self) -> str:
+        """The paired tests as JSON text."""
+        content = {
+            "schema": COMPARISON_SCHEMA,
+            "protocol": self.protocol.name,
+            "methods": list(self.reports),
+            "tests": [
+                {
+                    "first": first,
+                    "second": second,
+                    "second_minus_first": {
+                        column.name: None if test is None else dataclasses.asdict(test)
+                        for column, test in zip(self.columns, tests, strict=True)
+                    },
+                }
+                for first, second, tests in self.tests()
+            ],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Means with intervals, a row a method; below, a table of paired tests if there are several methods."""
+        head = ["method", *map(_markdown_title, self.columns), "missing"]
+        rows = [
+            [
+                _cell(name),
+                *(column.with_interval(one) for column, one in zip(self.columns, each, strict=True)),
+                f"{self.reports[name].n_missing} of {self.reports[name].n_instances}",
+            ]
+            for name, each in self.intervals().items()
+        ]
+        brackets = "In brackets: 95 % bootstrap intervals over scenes."
+        text = f"{_about(self)}\n{brackets}\n\n{_markdown(head, rows)}"
+        if len(self.reports) > 1:
+            head = ["second minus first", *(column.title for column in self.columns)]
+            rows = [
+                [_cell(f"{b} - {a}"), *(paired_text(c, test) for c, test in zip(self.columns, tests, strict=True))]
+                for a, b, tests in self.tests()
+            ]
+            text += (
+                "\nPaired on the same views: mean difference, its interval, and p of a two-sided sign-flip test over "
+                f"scenes, not corrected for their number.\n\n{_markdown(head, rows)}"
+            )
+        return text
+
+    def to_latex(self) -> str:
+        """A `booktabs` table: means alone, a row a method, the best of several in bold."""
+        head = " & ".join(
+            ["Method"]
+            + [f"{c.title} ${chr(92)}{'downarrow' if c.lower_is_better else 'uparrow'}$" for c in self.columns]
+        )
+        means = {name: report.means() for name, report in self.reports.items()}
+        shown = {name: [column.text(each[column.name]) for column in self.columns] for name, each in means.items()}
+        ranks = self.ranks()
+        best = [
+            {shown[name][place] for name, rank in ranks[place].items() if rank == 1 and len(shown) > 1}
+            for place in range(len(self.columns))
+        ]
+        lines = [
+            # What is equal in print is equally bold.
+            " & ".join(
+                [_latex(name), *(f"\\textbf{{{text}}}" if text in best[i] else text for i, text in enumerate(texts))]
+            )
+            for name, texts in shown.items()
+        ]
+        return "\n".join(
+            [
+                *(f"% {line}" for line in _about(self).splitlines() if line),
+                f"\\begin{{tabular}}{{l{'c' * len(self.columns)}}}",
+                "\\toprule",
+                f"{head} \\\\",
+                "\\midrule",
+                *(f"{line} \\\\" for line in lines),
+                "\\bottomrule",
+                "\\end{tabular}",
+                "",
+            ]
+        )
+
+    def write(self, out: Path) -> list[Path]:
+        """Write `table.md`, `table.tex` and, for several methods, `comparison.json` into `out`; returns their paths."""
+        texts = {"table.md": self.to_markdown(), "table.tex": self.to_latex()}
+        if len(self.reports) > 1:
+            texts["comparison.json"] = self.to_json()
+        for name, text in texts.items():
+            write_atomic(out / name, text)
+        return [out / name for name in texts]
+
+
+def name_methods(folders: Sequence[Path], names: Sequence[str] = ()) -> dict[str, Path]:
+    """Folders of predictions by the name of their method: `names`, or the folders' own.
+
+    Raises
+    ------
+    SpecError
+        If there are too few or too many names, two are the same, or one cannot name a folder.
+    """
+    if names and len(names) != len(folders):
+        raise SpecError(f"{len(names)} names for {len(folders)} folders of predictions; give --name once for each")
+    methods: dict[str, Path] = {}
+    for name, folder in zip(names or [folder.resolve().name for folder in folders], folders, strict=True):
+        if not name.isprintable() or not name.strip() or name.startswith(".") or "/" in name or "\\" in name:
+            raise SpecError(f"{name!r} cannot name a method: its scores go into a folder of this name; give --name")
+        if name in methods:
+            raise SpecError(f"{methods[name]} and {folder} are both named {name!r}; give --name once for each")
+        methods[name] = folder
+    return methods
+
+
+def check_methods(methods: Mapping[str, Path], *, same_views: bool) -> None:
+    """Refuse folders of predictions before the first is scored.
+
+    Parameters
+    ----------
+    methods : mapping of str to Path
+        Folders of predictions by the method's name.
+    same_views : bool
+        Every method must have predicted the views that any of them did.
+
+    Raises
+    ------
+    PredictionError
+        If a prediction cannot be read; or, naming every method that lacks views and the first of these.
+    """
+    keys = {name: set(list_predictions(folder)) for name, folder in methods.items()}
+    for name, folder in methods.items():
+        for key in sorted(keys[name]):
+            read_prediction(folder / key)
+    every = set().union(*keys.values()) if same_views else set()
+    if lacking := {name: sorted(every - found) for name, found in keys.items() if every - found}:
+        told = "; ".join(
+            f"{name} lacks {', '.join(absent[:5])}" + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+            for name, absent in lacking.items()
+        )
+        raise PredictionError(
+            f"the methods did not predict the same views: {told}; predict them, or give --require-all, which counts "
+            f"every sample of the dataset and scores one without a prediction as failed"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankChange:
+    """Two methods whose order two protocols see differently."""
+
+    column: str
+    """Title, such as CD-S."""
+    better: str
+    """Before `worse` under `under`, behind it under `not_under`."""
+    worse: str
+    under: str
+    not_under: str
+
+
+def rank_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, str, list[int | None]]]:
+    """(column's title, method, its rank under each protocol), for every column and method.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        Of the same methods, one a protocol; at least one.
+    """
+    ranks = [comparison.ranks() for comparison in comparisons]
+    return [
+        (column.title, name, [each[place][name] for each in ranks])
+        for place, column in enumerate(comparisons[0].columns)
+        for name in comparisons[0].reports
+    ]
+
+
+def rank_changes(comparisons: Sequence[Comparison]) -> list[RankChange]:
+    """Where two methods' order under a protocol is the opposite of their order under the first that ranks them."""
+    names = [comparison.protocol.name for comparison in comparisons]
+    by_column: dict[str, dict[str, list[int | None]]] = {}
+    for title, method, each in rank_rows(comparisons):
+        by_column.setdefault(title, {})[method] = each
+    changes = []
+    for title, methods in by_column.items():
+        for a, b in itertools.combinations(methods, 2):
+            first: tuple[str, bool] | None = None
+            for name, rank_a, rank_b in zip(names, methods[a], methods[b], strict=True):
+                if rank_a is None or rank_b is None or rank_a == rank_b:
+                    continue
+                if first is None:
+                    first = name, rank_a < rank_b
+                elif first[1] != (rank_a < rank_b):
+                    better, worse = (a, b) if first[1] else (b, a)
+                    changes.append(RankChange(column=title, better=better, worse=worse, under=first[0], not_under=name))
+    return changes
+
+
+def ranks_markdown(comparisons: Sequence[Comparison]) -> str:
+    """The ranks by protocol as a table, and below it every change of order."""
+    rows: list[list[str]] = [
+        [title, _cell(method), *("-" if rank is None else str(rank) for rank in ranks)]
+        for title, method, ranks in rank_rows(comparisons)
+    ]
+    head = ["measure", "method", *(comparison.protocol.name for comparison in comparisons)]
+    changes = [f"* {change_text(change)}\n" for change in rank_changes(comparisons)]
+    below = "".join(changes) if changes else "No two methods change places.\n"
+    return f"Rank of each method by its mean, 1 is best.\n\n{_markdown(head, rows)}\n{below}"
+
+
+def change_text(change: RankChange) -> str:
+    """One line."""
+    return (
+        f"{change.column}: {change.better} is better than {change.worse} under {change.under}, "
+        f"worse under {change.not_under}"
+    )
+
+
+def paired_text(column: Column, test: PairedTest | None) -> str:
+    """`difference [low, high], p = ...`, `-` without a test."""
+    return "-" if test is None else f"{column.with_interval(test.difference)}, {p_text(test.p)}"
+
+
+def p_text(p: float) -> str:
+    """`p = ...`, or a bound where the digits end."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+_CHAMFER: dict[ChamferMeasure, str] = {
+    "cd_squared": "sum of both mean squared distances",
+    "cd_unsquared": "sum of both mean distances",
+    "cd_half": "half the sum of both mean distances",
+}
+_OBJECTS: dict[ObjectLevel, str] = {
+    "object": "where the scene's alignment leaves them",
+    "object_realigned": "each normalised and aligned by itself",
+}
+_BOXES: dict[BoxIou, str] = {
+    "scene": "of the scenes' boxes",
+    "objects": "mean over objects, after the scene's alignment",
+    "objects_before_alignment": "mean over objects, before alignment",
+}
+
+
+def _about(comparison: Comparison) -> str:
+    report = next(iter(comparison.reports.values()))
+    protocol = report.protocol
+    text = (
+        f"Protocol {protocol.name}: {len(report.scenes)} views, {report.n_instances} instances.\n"
+        f"CD: {_CHAMFER[protocol.chamfer]}. F: at {protocol.tau:g}, in percent. "
+        f"Objects: {_OBJECTS[protocol.object_level]}. IoU-B: {_BOXES[protocol.box_iou]}."
+    )
+    if any(each.n_missing for each in comparison.reports.values()):
+        missing = ", ".join(f"{name} {each.n_missing}" for name, each in comparison.reports.items() if each.n_missing)
+        text += f"\nMissing instances, which count with the penalty: {missing}."
+    return text
+
+
+def _markdown_title(column: Column) -> str:
+    return f"{column.title} {'↓' if column.lower_is_better else '↑'}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+_LATEX = {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
