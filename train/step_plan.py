@@ -31,7 +31,7 @@ class StepPlan:
 
     def __str__(self) -> str:
         parts = [
-            f"{self.groups} groups a step and process"
+            f"{self.groups} group{'s' * (self.groups > 1)} a step and process"
             + (f", {self.groups_at_once} at once" if self.groups_at_once < self.groups else ""),
             "compiled by block" if self.compiled else "not compiled",
             f"activations kept in {_KEPT[self.checkpointing]}",

@@ -9,13 +9,14 @@ run one step late; no checkpoint is written before its step was looked at.
 """
 
 import contextlib
+import inspect
 import json
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,11 @@ from randscene.train.training_data import (
 )
 from randscene.train.validation import Validation, ValidationLoss
 
-log = logging.getLogger(__name__)
+# Nothing in a buffer ever changes, so none is exchanged; newer versions of PyTorch have another word for that.
+_SYNC_WORDS = inspect.signature(DistributedDataParallel.__init__).parameters.keys()
+_CONSTANT_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _SYNC_WORDS else "broadcast_buffers": False
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +192,7 @@ class _Trainer:
         apply_plan(self.plan, self.model.flow)
         self.wrapped: nn.Module = self.model
         if group.size > 1:
-            self.wrapped = DistributedDataParallel(self.model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self.wrapped = DistributedDataParallel(self.model, gradient_as_bucket_view=True, **_CONSTANT_BUFFERS)
         self.by_time = LossByTime(device=group.device)
         self.validation: Validation | None = None
         if held_out is not None:
