@@ -97,6 +97,40 @@ def test_compiled_blocks_keep_their_names_and_their_results(tmp_path):
     torch.testing.assert_close(flow(x, t, cond), plain(x, t, cond), atol=1e-4, rtol=1e-4)
 
 
+def test_compiled_blocks_stay_whole_in_data_parallel_training(tmp_path, monkeypatch):
+    wide = dataclasses.replace(SMALL, model_channels=192, num_heads=4)  # more than one bucket of gradients a block
+    settings = with_overrides(load_settings("mini"), ["hardware.compile=always", "hardware.checkpointing=every_other"])
+    graphs: list[int] = []
+
+    def count(graph, inputs):
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    compile_with = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **words: compile_with(self, backend=count, **words))
+    monkeypatch.setattr(torch._dynamo.config, "optimize_ddp", True)
+
+    def step(flow):
+        x, t, cond = torch.randn(2, 8, 4, 4, 4), torch.rand(2) * 1000, torch.randn(2, 5, 48)
+        flow(x, t, cond).square().mean().backward()
+
+    seen = []
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        for data_parallel in (False, True):
+            torch._dynamo.reset()
+            graphs.clear()
+            flow = SparseStructureFlow(**dataclasses.asdict(wide))
+            torch.nn.init.normal_(flow.out_layer.weight, generator=torch.Generator().manual_seed(3))
+            apply_plan(plan_step(settings, flow, CPU, 1), flow)
+            step(torch.nn.parallel.DistributedDataParallel(flow, bucket_cap_mb=1) if data_parallel else flow)
+            seen.append(sorted(graphs))
+    finally:
+        torch.distributed.destroy_process_group()
+        torch._dynamo.reset()
+    assert seen[0] and seen[1] == seen[0]
+
+
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "flash4"])
 def test_every_backend_computes_the_same_attention(name):
     q, k, v = (torch.randn(2, length, 3, 16) for length in (5, 9, 9))
