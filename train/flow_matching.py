@@ -8,7 +8,7 @@ is made on that generator's device.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 SIGMA_MIN = 1e-5
 
@@ -84,4 +84,49 @@ def grouped_loss(v_scene: Tensor, v_inst: Tensor, target_scene: Tensor, target_i
         instance=instance.mean() if len(instance) else instance.sum(),
         per_scene=scene.detach().flatten(1).mean(1),
         per_instance=instance.detach().flatten(1).mean(1),
+    )
+
+
+def grouped_flow_loss(
+    model: nn.Module,
+    x_scene: Tensor,
+    x_instance: Tensor,
+    noise_scene: Tensor,
+    noise_instance: Tensor,
+    t: Tensor,
+    images: Tensor,
+    keep: Tensor,
+    scene_of: Tensor,
+    *,
+    half: bool,
+) -> GroupedLoss:
+    """The loss of a model on groups whose every draw is given; all tensors on the model's device.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Called as `ConditionedFlow.forward` is.
+    x_scene, noise_scene : (S, 8, 16, 16, 16) float32
+    x_instance, noise_instance : (M, 8, 16, 16, 16) float32
+    t : (S,) float32
+        In [0, 1]; the instances of a group share it.
+    images : (S + M, 3, size, size)
+        Scenes first.
+    keep : (S,) bool
+        The groups that keep their images.
+    scene_of : (M,) int64
+    half : bool
+        Whether the model computes in bfloat16 (autocast); the loss is float32 either way.
+    """
+    with torch.autocast(x_scene.device.type, torch.bfloat16, enabled=half):
+        v_scene, v_instance = model(
+            diffuse(x_scene, noise_scene, t),
+            diffuse(x_instance, noise_instance, t[scene_of]),
+            t,
+            images,
+            keep,
+            scene_of,
+        )
+    return grouped_loss(
+        v_scene, v_instance, velocity_target(x_scene, noise_scene), velocity_target(x_instance, noise_instance)
     )

@@ -16,7 +16,7 @@ from randscene import seeding
 from randscene.train.batch import LatentSource
 from randscene.train.checkpoint import load_run_settings, read_state
 from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow
-from randscene.train.flow_matching import diffuse, grouped_loss, velocity_target
+from randscene.train.flow_matching import grouped_flow_loss
 from randscene.train.image_conditioner import prepare_images
 from randscene.train.settings import RunSettings
 from randscene.train.training_data import open_split
@@ -107,13 +107,10 @@ def _loss(
         generator = torch.Generator().manual_seed(seeding.integer(seed, sample.key, number, "held-out loss"))
         noise = torch.randn(latents.shape, generator=generator).to(device)
         t = time.reshape(1).to(device)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            v_scene, v_instance = model(
-                diffuse(x_scene, noise[:1], t), diffuse(x_instance, noise[1:], t[scene_of]), t, images, keep, scene_of
+        with torch.no_grad():
+            loss = grouped_flow_loss(
+                model, x_scene, x_instance, noise[:1], noise[1:], t, images, keep, scene_of, half=half
             )
-        loss = grouped_loss(
-            v_scene, v_instance, velocity_target(x_scene, noise[:1]), velocity_target(x_instance, noise[1:])
-        )
         scenes.append(loss.scene.item())
         instances.append(loss.instance.item())
     scene, instance = sum(scenes) / TIMES, sum(instances) / TIMES

@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from randscene import seeding
 from randscene.canonical_json import digest
 from randscene.errors import DatasetError, PredictionError
 from randscene.files import explain_os_errors, fsync_folder, write_atomic
 from randscene.shards.sample_codec import npz_bytes
 from randscene.train.batch import check_frame
+from randscene.train.generation import generate_latents
 from randscene.train.image_conditioner import MaskedImage, prepare_images
 from randscene.train.masked_image import folder_name, read_masked_image
 from randscene.train.prediction_source import PredictionSource, find_source
-from randscene.train.sampler import sample
 from randscene.train.settings import DataSettings, SamplingSettings
 from randscene.train.structure_encoder import decode_latents
 from randscene.train.surface import Surface, extract_surface, glb, palette
@@ -246,19 +245,15 @@ class Predictor:
             If the view shows no instance.
         """
         images = torch.from_numpy(prepare_images(view.image, self.settings.conditioner.image_size))
-        generator = torch.Generator().manual_seed(seeding.integer(self.seed, view.key, "sampling"))
-        half = self.settings.optimiser.precision == "bfloat16" and self.device.type == "cuda"
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            tokens = self.model.conditioner(images.to(self.device))
-            _, latents = sample(
-                self.model.flow,
-                tokens[:1],
-                tokens[1:],
-                torch.zeros(len(tokens) - 1, dtype=torch.int64, device=self.device),
-                generators=[generator],
-                settings=self.sampling,
-            )
-        return decode_latents(self.decoder, latents.cpu().numpy())
+        _, latents = generate_latents(
+            self.model,
+            images,
+            key=view.key,
+            seed=self.seed,
+            sampling=self.sampling,
+            precision=self.settings.optimiser.precision,
+        )
+        return decode_latents(self.decoder, latents.numpy())
 
     def settings_digest(self) -> str:
         """Identity of everything but the view that a prediction depends on."""

@@ -8,11 +8,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from randscene import seeding
 from randscene.shards import ViewSample
 from randscene.train.batch import GroupBatch, LatentSource, build_batch
 from randscene.train.conditioned_flow import ConditionedFlow
-from randscene.train.sampler import sample
+from randscene.train.generation import generate_latents
 from randscene.train.settings import RunSettings
 from randscene.train.structure_encoder import LoadedDecoder, decode_latents
 from randscene.train.validation import evaluating
@@ -64,7 +63,6 @@ def sample_sheet(
     settings: RunSettings,
     *,
     views: Sequence[ViewSample] | None = None,
-    device: str | torch.device = "cpu",
     seed: int = 0,
     size: int = 256,
 ) -> np.ndarray:
@@ -76,7 +74,7 @@ def sample_sheet(
     Parameters
     ----------
     model : ConditionedFlow
-        On `device`. Put in evaluation mode, and back to its own at the end.
+        Computed where it lies. Put in evaluation mode, and back to its own at the end.
     decoder : LoadedDecoder
         Of the run's latents.
     batch : GroupBatch
@@ -86,7 +84,6 @@ def sample_sheet(
     views : sequence of ViewSample, optional
         The groups' samples: their voxels are the truth then. By default it is the batch's latents, decoded: as well
         as a perfect model would do, but the work of a decoder once more.
-    device : str or torch.device
     seed : int
         Of the initial noise, which follows from it and the sample's key as in `randscene predict`.
     size : int
@@ -102,7 +99,16 @@ def sample_sheet(
         ids, members = _members(batch, group)
         images = batch.images[[group, *(len(batch.keys) + row for row in members)]]
         with evaluating(model):
-            latents = _generate(model, images, key, settings, torch.device(device), seed)
+            latents = torch.cat(
+                generate_latents(
+                    model,
+                    images,
+                    key=key,
+                    seed=seed,
+                    sampling=settings.sampling,
+                    precision=settings.optimiser.precision,
+                )
+            )
         if views is not None:
             truth = [views[group].scene_coords(), *map(views[group].instance_coords, ids)]
         else:
@@ -131,25 +137,6 @@ def _row(
         (voxel_picture(made[1:], size, colours=tints), f"IoU {voxel_iou(made[1:], truth[1:]):.2f}"),
         (voxel_picture(made[:1], size, colours=[SCENE_COLOUR]), f"IoU {voxel_iou(made[:1], truth[:1]):.2f}"),
     ]
-
-
-def _generate(
-    model: ConditionedFlow, images: Tensor, key: str, settings: RunSettings, device: torch.device, seed: int
-) -> Tensor:
-    """(K + 1, 8, 16, 16, 16) float32 latents on the CPU, the scene first."""
-    half = settings.optimiser.precision == "bfloat16" and device.type == "cuda"
-    generator = torch.Generator().manual_seed(seeding.integer(seed, key, "sampling"))
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        tokens = model.conditioner(images.to(device))
-        latents = sample(
-            model.flow,
-            tokens[:1],
-            tokens[1:],
-            torch.zeros(len(tokens) - 1, dtype=torch.int64, device=device),
-            generators=[generator],
-            settings=settings.sampling,
-        )
-    return torch.cat(latents).float().cpu()
 
 
 def _voxels(decoder: LoadedDecoder, latents: Tensor) -> list[np.ndarray]:

@@ -115,8 +115,8 @@ def apply_plan(plan: StepPlan, flow: SparseStructureFlow) -> None:
         "every_block": frozenset(range(len(flow.blocks))),
     }[plan.checkpointing]
     if plan.compiled:
-        # Gradients are exchanged between blocks. Cutting a block's graph at the exchange's buckets, too, would make what
-        # it keeps differ from what a checkpointed block computes again, which PyTorch refuses.
+        # Gradients are exchanged between blocks. If a block's graph were cut at the exchange's buckets, too, what it
+        # keeps would differ from what a checkpointed block computes again, which PyTorch refuses.
         torch._dynamo.config.optimize_ddp = False
         for block in flow.blocks:
             block.compile(dynamic=False)

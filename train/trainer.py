@@ -40,7 +40,7 @@ from randscene.train.checkpoint import (
     save_checkpoint,
 )
 from randscene.train.conditioned_flow import ConditionedFlow
-from randscene.train.flow_matching import GroupedLoss, diffuse, grouped_loss, velocity_target
+from randscene.train.flow_matching import GroupedLoss, grouped_flow_loss
 from randscene.train.initial_weights import load_initial_conditioner, load_initial_flow
 from randscene.train.loss_by_time import LossByTime
 from randscene.train.process_group import (
@@ -269,17 +269,17 @@ class _Trainer:
                 batch.scene_of,
             )
         )
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            v_scene, v_instance = self.wrapped(
-                diffuse(x_scene, noise_scene, t),
-                diffuse(x_instance, noise_instance, t[scene_of]),
-                t,
-                images,
-                keep,
-                scene_of,
-            )
-        losses = grouped_loss(
-            v_scene, v_instance, velocity_target(x_scene, noise_scene), velocity_target(x_instance, noise_instance)
+        losses = grouped_flow_loss(
+            self.wrapped,
+            x_scene,
+            x_instance,
+            noise_scene,
+            noise_instance,
+            t,
+            images,
+            keep,
+            scene_of,
+            half=settings.precision == "bfloat16",
         )
         return losses, t, scene_of
 
@@ -391,7 +391,6 @@ class _Trainer:
             batch,
             self.settings,
             views=views,
-            device=self.group.device,
             seed=self.settings.seed,
         )
 

@@ -19,7 +19,7 @@ from randscene import seeding
 from randscene.shards import Dataset, Mixture, ViewSample
 from randscene.shards.preview_data import scenes_of
 from randscene.train.batch import GroupBatch, LatentSource, build_batch, group_draws
-from randscene.train.flow_matching import diffuse, grouped_loss, velocity_target
+from randscene.train.flow_matching import grouped_flow_loss
 from randscene.train.loss_by_time import LossByTime, branch_means
 from randscene.train.settings import RunSettings
 
@@ -177,18 +177,19 @@ class Validation:
                 batch.scene_of,
             )
         )
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            v_scene, v_instance = model(
-                diffuse(x_scene, noise_scene, t),
-                diffuse(x_instance, noise_instance, t[scene_of]),
-                t,
-                images,
-                torch.ones(len(t), dtype=torch.bool, device=device),
-                scene_of,
-            )
-            losses = grouped_loss(
-                v_scene, v_instance, velocity_target(x_scene, noise_scene), velocity_target(x_instance, noise_instance)
-            )
+        keep = torch.ones(len(t), dtype=torch.bool, device=device)
+        losses = grouped_flow_loss(
+            model,
+            x_scene,
+            x_instance,
+            noise_scene,
+            noise_instance,
+            t,
+            images,
+            keep,
+            scene_of,
+            half=precision == "bfloat16",
+        )
         by_time.add(t, losses.per_scene, losses.per_instance, scene_of)
 
     def _batch(self, number: int) -> GroupBatch:
