@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+from randscene.errors import LockError
 
 if TYPE_CHECKING:
     from randscene.manifests import LockReport, ObjaverseOptions
@@ -162,6 +163,26 @@ def _print_report(report: "LockReport", log_file: Path, *, verbose: bool) -> Non
 def _print_groups(groups: tuple[tuple[str, ...], ...]) -> None:
     for uids in groups:
         console.print(f"  {' '.join(map(escape, uids))}")
+
+
+@app.command()
+def merge(
+    locks: Annotated[list[Path], typer.Argument(help="Asset locks.")],
+    out: Annotated[Path, typer.Option(help="The lock to write.")],
+) -> None:
+    """Write one lock of several; a file that two of them have is taken once.
+
+    Example: randscene assets merge shop.lock.jsonl scans.lock.jsonl --out all.lock.jsonl
+    """
+    from randscene.manifests import merge_locks, write_lock
+    from randscene.manifests.lock import lock_text
+
+    records, left_out = merge_locks(locks)
+    if out.exists() and out.read_text(encoding="utf-8") != lock_text(out, records):
+        raise LockError(f"{out} exists with other content: delete it or choose another --out")
+    write_lock(out, records)
+    extra = f", {left_out} files that an earlier lock has left out" if left_out else ""
+    console.print(f"{escape(str(out))}: {len(records)} assets of {len(locks)} locks{extra}")
 
 
 @app.command()

@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from randscene.manifests.build import build_lock
     from randscene.manifests.inspection import AssetFacts, inspect_asset, inspect_assets
     from randscene.manifests.licences import LicencePolicy, attribution_markdown, commercial_safe
-    from randscene.manifests.lock import load_lock, lock_hash, same_shape, usable, verified_path, write_lock
+    from randscene.manifests.lock import (
+        load_lock,
+        lock_hash,
+        merge_locks,
+        same_shape,
+        usable,
+        verified_path,
+        write_lock,
+    )
     from randscene.manifests.lock_report import LockProgress, LockReport
     from randscene.manifests.objaverse_files import NetworkLimits
     from randscene.manifests.objaverse_source import ObjaverseOptions
@@ -38,6 +46,7 @@ _HOME = {
     "load_lock": "lock",
     "load_spec": "spec",
     "lock_hash": "lock",
+    "merge_locks": "lock",
     "parse_spec": "spec",
     "preset_names": "spec",
     "same_shape": "lock",
@@ -68,6 +77,7 @@ __all__ = [
     "load_lock",
     "load_spec",
     "lock_hash",
+    "merge_locks",
     "parse_spec",
     "preset_names",
     "same_shape",

@@ -85,6 +85,44 @@ def lock_text(path: str | Path, records: Iterable[AssetRecord]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def merge_locks(locks: Sequence[str | Path]) -> tuple[list[AssetRecord], int]:
+    """The records of several locks, for datasets that draw from all of them; nothing is written.
+
+    Parameters
+    ----------
+    locks : sequence of str or Path
+        As `load_lock` takes them.
+
+    Returns
+    -------
+    records : list of AssetRecord
+        In ascending order of uid. Of one file (SHA-256) in several locks the first lock's record stays.
+    left_out : int
+        How many records were of a file that an earlier lock has.
+
+    Raises
+    ------
+    LockError
+        If a lock cannot be read, or two different files have one uid.
+    """
+    merged: dict[str, AssetRecord] = {}
+    hashes: set[str] = set()
+    left_out = 0
+    for lock in locks:
+        for record in load_lock(lock):
+            if record.sha256 and record.sha256 in hashes:
+                left_out += 1
+                continue
+            if record.uid in merged:
+                raise LockError(
+                    f"{lock}: asset {record.uid} is another file in a lock before it: rename one of the two and build "
+                    "its lock again"
+                )
+            hashes.add(record.sha256)
+            merged[record.uid] = record
+    return sorted(merged.values(), key=lambda record: record.uid), left_out
+
+
 def parse_record(line: str, *, where: str) -> AssetRecord:
     """One line of a lock as a record, its locator as written.
 

@@ -24,6 +24,7 @@ from randscene.manifests import (
     build_lock,
     load_lock,
     lock_hash,
+    merge_locks,
     same_shape,
     usable,
     verified_path,
@@ -316,6 +317,26 @@ def test_mesh_files_of_other_content_are_never_overwritten_unasked(tmp_path):
     assert path.read_bytes() == b"mine"
 
 
+def test_merged_locks_hold_every_file_once_and_refuse_another_file_under_a_known_uid(tmp_path):
+    shop, scans = tmp_path / "shop" / "lock.jsonl", tmp_path / "scans" / "lock.jsonl"
+    for path in (shop, scans):
+        path.parent.mkdir()
+    write_lock(shop, [record("b", sha256="b" * 64, locator="b.glb"), record("lost", sha256="", status="dead_link")])
+    write_lock(scans, [record("a", sha256="a" * 64, locator="a.glb"), record("copy", sha256="b" * 64, locator="c.glb")])
+    merged, left_out = merge_locks([shop, scans])
+    assert [item.uid for item in merged] == ["a", "b", "lost"] and left_out == 1
+    out = tmp_path / "all.jsonl"
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["merge", str(shop), str(scans), "--out", str(out)])
+        assert result.exit_code == 0 and "3 assets of 2 locks, 1 files" in result.output.replace("\n", "")
+    assert [item.locator for item in load_lock(out)][:2] == [str(scans.parent / "a.glb"), str(shop.parent / "b.glb")]
+    with pytest.raises(LockError, match="exists with other content"):
+        CliRunner().invoke(app, ["merge", str(shop), "--out", str(out)], catch_exceptions=False)
+    write_lock(scans, [record("b", sha256="c" * 64)])
+    with pytest.raises(LockError, match="asset b is another file in a lock before it"):
+        merge_locks([shop, scans])
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -357,5 +378,5 @@ def test_the_commands_do_what_they_say(tmp_path, meshes):
     assert "too short for a GLB file" in inspected
     assert "NOASSERTION" in run("licences", lock)
     assert "0 groups of equal shape" in run("duplicates", lock)
-    for command in ("build", "inspect", "licences", "duplicates"):
+    for command in ("build", "inspect", "licences", "duplicates", "merge"):
         assert "Example: randscene assets" in run(command, "--help")
