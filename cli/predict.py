@@ -13,7 +13,8 @@ from randscene.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from randscene.train.predict import Predictor, View
+    from randscene.train.predict import Predictor
+    from randscene.train.prediction_view import View
 
 
 def predict(
@@ -45,6 +46,12 @@ def predict(
     cfg: Annotated[float | None, typer.Option(min=0.0, help="Guidance strength w, instead of the settings'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
     smoothing: Annotated[int, typer.Option(min=0, help="Passes of Taubin smoothing over the meshes.")] = 0,
+    at_once: Annotated[
+        int | None, typer.Option(min=1, help="Views computed together; default: 8 on a GPU, 1 on a CPU.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that write beside the model; default: all cores with a GPU.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
 ) -> None:
     """Predict one mesh an instance, and the scene of them, from views of a dataset or from a picture with masks.
@@ -59,8 +66,9 @@ def predict(
         raise SpecError("give either --dataset, or --image together with --masks")
     if camera is not None and image is None:
         raise SpecError("--camera belongs to --image: the views of a dataset bring their own")
-    from randscene.train.predict import Predictor, View
+    from randscene.train.predict import Predictor, usual_pace
     from randscene.train.prediction_source import find_source
+    from randscene.train.prediction_view import View
 
     found = find_source(source, best=best, preset=preset, overrides=set_ or [])
     sampling = found.settings.sampling
@@ -72,12 +80,13 @@ def predict(
     picture = View.of_picture(image, masks, camera=camera, data=found.settings.data) if image and masks else None
     predictor = Predictor(found, sampling=sampling, seed=seed, smoothing=smoothing, device=device)
     jobs = [lambda: picture] if picture else _dataset_views(predictor, dataset, split, views, keys)
+    usual = usual_pace(predictor.device, len(jobs))
+    at_once, workers = at_once or usual.at_once, workers or usual.workers
     made, seconds, empty = 0, 0.0, []
     bar = progress_bar()
     with bar, stops_cleanly("finished views are kept; run the same command again to go on"):
         task = bar.add_task("predict", total=len(jobs))
-        for load in jobs:
-            done = predictor.predict(load(), out)
+        for done in predictor.predict_all(jobs, out, at_once=at_once, workers=workers):
             made += not done.skipped
             seconds += 0.0 if done.skipped else done.seconds
             empty += [f"{done.key} instance {instance}" for instance in done.empty]
@@ -92,7 +101,7 @@ def _dataset_views(
     predictor: "Predictor", url: Path | None, split: str, views: int | None, keys: list[str] | None
 ) -> "list[Callable[[], View]]":
     from randscene.shards import open_dataset
-    from randscene.train.predict import View, choose_views
+    from randscene.train.prediction_view import View, choose_views
 
     assert url is not None
     data = open_dataset(url, split=split)

@@ -1,7 +1,9 @@
 """Prediction: files in their stated layout, whole or absent, resumable, and true to what the model said."""
 
+import functools
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ from randscene.errors import CheckpointError, DatasetError, PredictionError, Ran
 from randscene.generator.view_centric import world_to_view
 from randscene.shards import open_dataset
 from randscene.train.masked_image import folder_name, read_masked_image
-from randscene.train.predict import Predictor, View, choose_views, read_world_rotation
+from randscene.train.predict import Predictor
 from randscene.train.prediction_reader import read_prediction
+from randscene.train.prediction_view import View, choose_views, read_world_rotation
 from randscene.train.settings import DataSettings, SamplingSettings, load_settings, with_overrides
 from randscene.train.trainer import train
 
@@ -79,12 +82,17 @@ def predictor(run, monkeypatch):
     predictor = Predictor(run, device="cpu")
     predictor.calls = 0
 
-    def logits(view):
+    def logits(views):
         predictor.calls += 1
-        return truth(view)
+        return [truth(view) for view in views]
 
     monkeypatch.setattr(predictor, "logits", logits)
     return predictor
+
+
+def everywhere(views):
+    """Logits of cubes that are full."""
+    return [np.ones((view.image.n_instances, 64, 64, 64), np.float32) for view in views]
 
 
 VIEW = View.of_sample(make_sample(5, 1, objects=(3, 3)))
@@ -142,14 +150,14 @@ def test_a_write_that_fails_leaves_no_folder_behind(predictor, tmp_path, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("randscene.train.predict.write_atomic", full)
+    monkeypatch.setattr("randscene.train.prediction_folder.write_atomic", full)
     with pytest.raises(RandsceneError, match="the disk is full"):
         predictor.predict(VIEW, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_predicted_at_all_is_still_a_whole_prediction(predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(predictor, "logits", lambda view: np.full((3, 64, 64, 64), -1.0, np.float32))
+    monkeypatch.setattr(predictor, "logits", lambda views: [np.full((3, 64, 64, 64), -1.0, np.float32)])
     done = predictor.predict(VIEW, tmp_path)
     assert done.empty == (1, 2, 3)
     assert sorted(path.name for path in done.folder.iterdir()) == ["occupancy.npz", "prediction.json"]
@@ -158,10 +166,44 @@ def test_nothing_predicted_at_all_is_still_a_whole_prediction(predictor, tmp_pat
 
 def test_the_models_own_logits_repeat_and_depend_on_seed_and_key_alone(run):
     view = View.of_sample(make_sample(5, 1, objects=(1, 1)))
-    first, again, other = (Predictor(run, seed=seed, device="cpu").logits(view) for seed in (0, 0, 1))
+    first, again, other = (Predictor(run, seed=seed, device="cpu").logits([view])[0] for seed in (0, 0, 1))
     assert first.shape == (1, 64, 64, 64) and first.dtype == np.float32
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_views_computed_together_are_what_each_is_alone(run):
+    views = [View.of_sample(make_sample(scene, 1, objects=(count, count))) for scene, count in ((5, 1), (6, 3), (7, 2))]
+    predictor = Predictor(run, device="cpu")
+    together = predictor.logits(views)
+    assert [len(part) for part in together] == [1, 3, 2]
+    for part, view in zip(together, views):
+        np.testing.assert_allclose(part, predictor.logits([view])[0], rtol=1e-3, atol=1e-3)
+
+
+def test_several_at_once_and_writers_beside_end_in_the_same_files_whatever_was_there(run, tmp_path):
+    views = [View.of_sample(make_sample(scene, 1, objects=(2, 2))) for scene in range(5)]
+    jobs = [functools.partial(_itself, view) for view in views]
+    predictor = Predictor(run, device="cpu")
+    done = list(predictor.predict_all(jobs, tmp_path / "one", at_once=2))
+    assert [item.key for item in done] == [view.key for view in views] and not any(item.skipped for item in done)
+    (tmp_path / "two").mkdir()
+    shutil.copytree(tmp_path / "one" / views[0].key, tmp_path / "two" / views[0].key)
+    done = list(predictor.predict_all(jobs, tmp_path / "two", at_once=2, workers=2))
+    assert [item.key for item in done] == [view.key for view in views]
+    assert [item.skipped for item in done] == [True, False, False, False, False]
+    for view in views:
+        folders = [tmp_path / name / view.key for name in ("one", "two")]
+        names = {path.name for path in folders[0].iterdir()}
+        assert names == {path.name for path in folders[1].iterdir()} and "occupancy.npz" in names
+        for name in names - {"prediction.json"}:
+            assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+        told = [json.loads((folder / "prediction.json").read_text()) for folder in folders]
+        assert told[0] | {"seconds": 0} == told[1] | {"seconds": 0}
+
+
+def _itself(view):
+    return view
 
 
 def test_views_are_spread_evenly_or_taken_by_key(dataset):
@@ -234,7 +276,7 @@ def photo(folder, grey=90):
 
 
 def test_a_photo_is_predicted_without_a_camera(predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(predictor, "logits", lambda view: np.ones((view.image.n_instances, 64, 64, 64), np.float32))
+    monkeypatch.setattr(predictor, "logits", everywhere)
     view = View.of_picture(*photo(tmp_path), camera=None, data=TINY.data)
     done = predictor.predict(view, tmp_path / "out")
     about = json.loads((done.folder / "prediction.json").read_text())
@@ -306,7 +348,7 @@ def test_a_cameras_turn_is_the_one_of_the_datasets_frame(arm, offset, tmp_path):
 def test_a_photo_with_a_camera_is_turned_into_the_world_and_neither_scaled_nor_moved(predictor, tmp_path, monkeypatch):
     logits = np.full((1, 64, 64, 64), -4.0, np.float32)
     logits[0, 40:60, 10:14, 20:30] = 4.0  # right, near the camera
-    monkeypatch.setattr(predictor, "logits", lambda view: logits)
+    monkeypatch.setattr(predictor, "logits", lambda views: [logits])
     target = np.array([5.0, 6.0, 1.0])
     # The camera stands at +X of the scene and looks towards -X: picture right is the world's +Y.
     camera = camera_file(tmp_path / "camera.json", camera_at(target + np.array([3.0, 0, 2.0]), target), target)

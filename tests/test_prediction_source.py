@@ -20,8 +20,9 @@ from randscene.seeding import integer
 from randscene.train.checkpoint import checkpoint_sha256, open_run, save_checkpoint
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.image_conditioner import prepare_images
-from randscene.train.predict import Predictor, View
+from randscene.train.predict import Predictor
 from randscene.train.prediction_source import find_source
+from randscene.train.prediction_view import View
 from randscene.train.sampler import sample
 from randscene.train.settings import load_settings, with_overrides
 from randscene.train.sparse_structure_flow import SparseStructureFlow
@@ -222,7 +223,7 @@ def test_instances_together_get_what_each_gets_alone_beside_the_scene(weights):
         _, latents = sample(ready.model.flow, *pair, generators=[generator], settings=ready.sampling)
         return decode_latents(ready.decoder, latents.numpy())[0]
 
-    together = ready.logits(VIEW)
+    together = ready.logits([VIEW])[0]
     assert len(together) == 3
     for instance in (1, 2, 3):
         np.testing.assert_allclose(together[instance - 1], alone(instance, tokens[:1]), atol=2e-3)

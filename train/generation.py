@@ -1,4 +1,6 @@
-"""Latents of one view from its images: the same for predictions, pictures during training, and studies."""
+"""Latents of views from their images: the same for predictions, pictures during training, and studies."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,21 +12,27 @@ from randscene.train.settings import SamplingSettings
 
 
 def generate_latents(
-    model: ConditionedFlow, images: Tensor, *, key: str, seed: int, sampling: SamplingSettings, precision: str
-) -> tuple[Tensor, Tensor]:
-    """Generate a scene and its instances.
+    model: ConditionedFlow,
+    images: Sequence[Tensor],
+    *,
+    keys: Sequence[str],
+    seed: int,
+    sampling: SamplingSettings,
+    precision: str,
+) -> list[Tensor]:
+    """Generate the instances of several views together, each along with its scene.
 
-    The scene branch is run along once for all instances; every instance starts from the same noise (I-Scene's released
-    inference), which follows from `seed` and `key`.
+    A view's scene branch is run along once for all of its instances, which start from the same noise (I-Scene's
+    released inference). That noise follows from `seed` and the view's key.
 
     Parameters
     ----------
     model : ConditionedFlow
         In evaluation mode; its device is where it is computed.
-    images : (1 + N, 3, size, size) uint8 or float
-        The scene's, then the instances'.
-    key : str
-        The view's.
+    images : sequence of (1 + N, 3, size, size) uint8 or float tensors
+        Of each view: the scene's, then the instances'.
+    keys : sequence of str
+        The views'.
     seed : int
     sampling : SamplingSettings
     precision : str
@@ -32,20 +40,24 @@ def generate_latents(
 
     Returns
     -------
-    scene : (1, 8, 16, 16, 16) float32 tensor, on the CPU
-    instances : (N, 8, 16, 16, 16) float32 tensor, on the CPU
+    list of (1 + N, 8, 16, 16, 16) float32 tensors, on the CPU
+        Of each view: the scene's, then the instances'.
     """
     device = model.flow.pos_emb.device
     half = precision == "bfloat16" and device.type == "cuda"
-    generator = torch.Generator().manual_seed(seeding.integer(seed, key, "sampling"))
+    counts = [len(view) - 1 for view in images]
+    generators = [torch.Generator().manual_seed(seeding.integer(seed, key, "sampling")) for key in keys]
+    pixels = torch.cat([*(view[:1] for view in images), *(view[1:] for view in images)])
+    scene_of = torch.repeat_interleave(torch.arange(len(images)), torch.tensor(counts)).to(device)
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        tokens = model.conditioner(images.to(device))
-        scene, instances = sample(
+        tokens = model.conditioner(pixels.to(device))
+        scenes, instances = sample(
             model.flow,
-            tokens[:1],
-            tokens[1:],
-            torch.zeros(len(tokens) - 1, dtype=torch.int64, device=device),
-            generators=[generator],
+            tokens[: len(images)],
+            tokens[len(images) :],
+            scene_of,
+            generators=generators,
             settings=sampling,
         )
-    return scene.float().cpu(), instances.float().cpu()
+    parts = instances.float().cpu().split(counts)
+    return [torch.cat([scene[None], part]) for scene, part in zip(scenes.float().cpu(), parts)]

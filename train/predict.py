@@ -1,19 +1,13 @@
 """Prediction: a picture with instance masks to one mesh an instance, all in place in the view-centric cube.
 
-OUT/{key}/prediction.json     what was predicted, with what
-OUT/{key}/instance_01.glb     ... one an instance, absent where the occupancy is empty
-OUT/{key}/scene.glb           one node an instance
-OUT/{key}/scene_world.glb     the same along the world's axes, where the camera is known
-OUT/{key}/occupancy.npz       coords (V, 3) uint8, offsets (N + 1,) int32: as `voxels.npz` of a dataset
+`prediction_view` says what is predicted, `prediction_folder` what is written.
 """
 
-import hashlib
-import json
-import math
-import os
-import shutil
+import collections
+import contextlib
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,167 +16,35 @@ import numpy as np
 import torch
 
 from randscene.canonical_json import digest
-from randscene.errors import DatasetError, PredictionError
-from randscene.files import explain_os_errors, fsync_folder, write_atomic
-from randscene.shards.sample_codec import npz_bytes
 from randscene.train.batch import check_frame
 from randscene.train.generation import generate_latents
-from randscene.train.image_conditioner import MaskedImage, prepare_images
-from randscene.train.masked_image import folder_name, read_masked_image
+from randscene.train.image_conditioner import prepare_images
+from randscene.train.prediction_folder import PredictedView, finished_prediction, write_prediction
 from randscene.train.prediction_source import PredictionSource, find_source
-from randscene.train.settings import DataSettings, SamplingSettings
+from randscene.train.prediction_view import View
+from randscene.train.settings import SamplingSettings
 from randscene.train.structure_encoder import decode_latents
-from randscene.train.surface import Surface, extract_surface, glb, palette
+from randscene.train.worker_pool import usable_cores, worker_pool
 
 if TYPE_CHECKING:
-    from randscene.shards import Dataset, ViewSample
+    from randscene.shards import ViewSample
 
-SCHEMA_VERSION = 1
-WORLD_FILE = "scene_world.glb"
-_POLE = 1e-6
-"""A camera whose horizontal distance from the look-at point is below this share of its distance stands at a pole."""
+_Job = Callable[[], PredictedView]
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """What is predicted: a picture with masks, and where it comes from."""
+class Pace:
+    """How many views go through a model together, and how many processes write what comes out."""
 
-    key: str
-    """Name of the output folder."""
-    image: MaskedImage
-    scene: int | None = None
-    view: int | None = None
-    world_to_view: list[list[float]] | None = None
-    """4x4, world metres to the view-centric cube; None where the scene's size is not known."""
-    fingerprint: str | None = None
-    """Of the dataset."""
-    world_rotation: list[list[float]] | None = None
-    """3x3, the world's axes to the view's: all that a picture's camera tells without the scene's true size."""
-    picture_sha256: str | None = None
-    """Of the pixels and masks of a picture that is in no dataset."""
-
-    @classmethod
-    def of_sample(cls, sample: "ViewSample") -> "View":
-        """A view of a dataset."""
-        meta = sample.meta
-        return cls(
-            key=sample.key,
-            image=sample,
-            scene=meta["scene"],
-            view=meta["view"],
-            world_to_view=meta["world_to_view"],
-            fingerprint=meta.get("fingerprint"),
-        )
-
-    @classmethod
-    def of_picture(cls, image: Path, masks: Path, *, camera: Path | None, data: DataSettings) -> "View":
-        """A picture with masks (`read_masked_image`); `camera` as `read_world_rotation` takes it.
-
-        Raises
-        ------
-        PredictionError
-            If a file is missing or not what it should be.
-        """
-        picture = read_masked_image(image, masks)
-        pixels = hashlib.sha256(repr(picture.rgb.shape).encode() + picture.rgb.tobytes() + picture.ids.tobytes())
-        return cls(
-            key=folder_name(image),
-            image=picture,
-            world_rotation=None if camera is None else read_world_rotation(camera, data).tolist(),
-            picture_sha256=pixels.hexdigest(),
-        )
-
-    def view_to_world(self) -> np.ndarray | None:
-        """(4, 4) float64 from the view-centric cube to world metres, or to the world's axes alone; None if unknown."""
-        if self.world_to_view is not None:
-            return np.linalg.inv(np.asarray(self.world_to_view, np.float64))
-        if self.world_rotation is None:
-            return None
-        matrix = np.eye(4)
-        matrix[:3, :3] = np.asarray(self.world_rotation, np.float64).T
-        return matrix
+    at_once: int
+    workers: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictedView:
-    """One finished prediction."""
-
-    key: str
-    folder: Path
-    n_instances: int
-    empty: tuple[int, ...]
-    """Ids of instances for which the model gave no voxel: they have no mesh."""
-    seconds: float
-    """What the model, decoder and meshing took."""
-    skipped: bool
-    """Whether it was there already, whole, from the same checkpoint and sampler."""
-
-
-def choose_views(dataset: "Dataset", *, views: int | None = None, keys: Sequence[str] | None = None) -> list[int]:
-    """Indices of the samples to predict: those of `keys`, or `views` of them spread evenly over the sorted keys.
-
-    Raises
-    ------
-    DatasetError
-        If a key is not in the dataset.
-    """
-    index = {key: number for number, key in enumerate(dataset.keys)}
-    if keys:
-        for key in keys:
-            if key not in index:
-                raise DatasetError(f"{dataset.url} has no sample {key} in this split: keys are such as {min(index)}")
-        return [index[key] for key in dict.fromkeys(keys)]
-    ordered = sorted(index)
-    count = len(ordered) if views is None else min(views, len(ordered))
-    return [index[ordered[(2 * number + 1) * len(ordered) // (2 * count)]] for number in range(count)]
-
-
-def read_world_rotation(camera: Path, data: DataSettings) -> np.ndarray:
-    """The turn from the world's axes (Z up) to those of the yaw frame that a camera file implies.
-
-    The frame looks from the camera to the scene: picture right is +X, away from the camera +Y, up +Z. Its scale and
-    middle follow from the scene's true box, which a picture does not tell.
-
-    Parameters
-    ----------
-    camera : Path
-        JSON with `camera_to_world` (4x4, a camera that looks down its -Z, +Y up, as in Blender and OpenGL) and
-        `look_at` (3), both in the same unit; more is ignored, so that a sample's JSON will do.
-    data : DataSettings
-        `frame` must be `yaw`; `azimuth_offset_deg` is a further turn about +Z.
-
-    Returns
-    -------
-    (3, 3) float64
-
-    Raises
-    ------
-    PredictionError
-        If the file does not hold such a camera, the camera has no azimuth, or the model has another frame.
-    """
-    if data.frame != "yaw":
-        raise PredictionError(f"--camera needs a model of the yaw frame; this one was trained in {data.frame}: omit it")
-    try:
-        content = json.loads(camera.read_text(encoding="utf-8"))
-        matrix = np.asarray(content["camera_to_world"], np.float64)
-        target = np.asarray(content["look_at"], np.float64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PredictionError(f"{camera} is no camera: it must be JSON with camera_to_world and look_at") from error
-    if matrix.shape != (4, 4) or target.shape != (3,) or not (np.isfinite(matrix).all() and np.isfinite(target).all()):
-        raise PredictionError(f"{camera}: camera_to_world must be 4x4 and look_at 3 finite numbers")
-    turn = matrix[:3, :3]
-    if not (np.allclose(turn.T @ turn, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0):
-        raise PredictionError(f"{camera}: camera_to_world does not turn and move alone: take scale and mirroring out")
-    arm = matrix[:3, 3] - target
-    if math.hypot(arm[0], arm[1]) > _POLE * math.hypot(*arm):
-        azimuth = math.atan2(arm[1], arm[0])
-    elif arm.any() and math.hypot(turn[0, 0], turn[1, 0]) > _POLE:
-        azimuth = math.atan2(-turn[0, 0], turn[1, 0])  # from above or below: the picture's right axis tells
-    else:
-        raise PredictionError(f"{camera}: the camera stands on its look-at point, or has no direction seen from above")
-    angle = math.radians(data.azimuth_offset_deg) - math.pi / 2 - azimuth
-    cosine, sine = math.cos(angle), math.sin(angle)
-    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+def usual_pace(device: torch.device, views: int) -> Pace:
+    """One view after the other on a CPU, where nothing else is free to write; on a GPU eight, and all cores write."""
+    if device.type == "cpu":
+        return Pace(at_once=1, workers=1)
+    return Pace(at_once=min(8, max(views, 1)), workers=min(usable_cores(), max(views, 1)))
 
 
 class Predictor:
@@ -233,27 +95,35 @@ class Predictor:
         """
         check_frame(sample.meta, self.settings.data, where=f"sample {sample.key}")
 
-    def logits(self, view: View) -> np.ndarray:
-        """(N, 64, 64, 64) float32 occupancy logits of each instance, index (x, y, z), in the view-centric cube.
+    def logits(self, views: Sequence[View]) -> list[np.ndarray]:
+        """Occupancy logits of the instances of several views, computed together.
 
-        The scene branch is run along once for all instances; every instance starts from the same noise (I-Scene's
-        released inference).
+        The scene branch is run along once for all instances of a view, which all start from the same noise (I-Scene's
+        released inference); it depends on the view's key alone. Other views beside it change a view's logits by
+        rounding only: kernels add up in another order for another number of sequences.
+
+        Returns
+        -------
+        list of (N, 64, 64, 64) float32
+            Of each view, index (x, y, z), in the view-centric cube.
 
         Raises
         ------
         DatasetError
-            If the view shows no instance.
+            If a view shows no instance.
         """
-        images = torch.from_numpy(prepare_images(view.image, self.settings.conditioner.image_size))
-        _, latents = generate_latents(
+        images = [torch.from_numpy(prepare_images(view.image, self.settings.conditioner.image_size)) for view in views]
+        latents = generate_latents(
             self.model,
             images,
-            key=view.key,
+            keys=[view.key for view in views],
             seed=self.seed,
             sampling=self.sampling,
             precision=self.settings.optimiser.precision,
         )
-        return decode_latents(self.decoder, latents.numpy())
+        instances = [part[1:] for part in latents]
+        logits = decode_latents(self.decoder, torch.cat(instances).numpy())
+        return np.split(logits, np.cumsum([len(part) for part in instances])[:-1])
 
     def settings_digest(self) -> str:
         """Identity of everything but the view that a prediction depends on."""
@@ -278,30 +148,61 @@ class Predictor:
         RandsceneError
             If the disk is full or not writable.
         """
-        folder = out / view.key
-        if folder.exists():
-            return self._finished(view, folder)
+        return next(self.predict_all([lambda: view], out))
+
+    def predict_all(
+        self, views: Sequence[Callable[[], View]], out: Path, *, at_once: int = 1, workers: int = 1
+    ) -> Iterator[PredictedView]:
+        """Predict views into `out`, several at once; raises what `predict` does.
+
+        Views go through the model in the same groups whatever is finished already, so that a call that goes on ends in
+        what an uninterrupted one does.
+
+        Parameters
+        ----------
+        views : sequence of callables
+            Each gives its view when called; so a dataset is not read before it is needed.
+        out : Path
+        at_once : int
+            Views that go through the model together; their memory is that of all their instances.
+        workers : int
+            Processes that mesh and write beside the model; 1 does both here, in turns. With more, a script must guard
+            its entry with `if __name__ == "__main__"` (processes are spawned).
+
+        Yields
+        ------
+        PredictedView
+            In the order of `views`.
+        """
+        jobs: collections.deque[_Job] = collections.deque()
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(worker_pool(workers, does="writing")) if workers > 1 else None
+            most = 0 if pool is None else 2 * max(workers, at_once)
+            for first in range(0, len(views), at_once):
+                for job in self._jobs([load() for load in views[first : first + at_once]], out):
+                    jobs.append(job if pool is None else pool.submit(job).result)
+                while len(jobs) > most:
+                    yield jobs.popleft()()
+            while jobs:
+                yield jobs.popleft()()
+
+    def _jobs(self, views: list[View], out: Path) -> list[_Job]:
+        """What is left to do of a group of views, once the model has done its part."""
+        finished = [finished_prediction(view, out / view.key, self.settings_digest()) for view in views]
+        if None not in finished:
+            return [functools.partial(_same, done) for done in finished if done is not None]
         begun = time.monotonic()
-        logits = self.logits(view)
-        surfaces = [extract_surface(field, smoothing=self.smoothing) for field in logits]
-        seconds = time.monotonic() - begun
-        entries = []
-        for instance, (field, surface) in enumerate(zip(logits, surfaces), start=1):
-            name = None if surface is None else _file_name(instance)
-            entries.append({"id": instance, "file": name, "n_voxels": int((field > 0).sum())})
-        about = {
-            "schema": SCHEMA_VERSION,
-            "key": view.key,
-            "scene": view.scene,
-            "view": view.view,
+        logits = self.logits(views)
+        seconds = (time.monotonic() - begun) / len(views)
+        write = functools.partial(write_prediction, about=self._about(), seconds=seconds, smoothing=self.smoothing)
+        return [
+            functools.partial(write, view, out / view.key, fields) if done is None else functools.partial(_same, done)
+            for done, view, fields in zip(finished, views, logits)
+        ]
+
+    def _about(self) -> dict[str, Any]:
+        return {
             "frame": self.settings.data.frame,
-            "up_axis": "Y",
-            "world_to_view": view.world_to_view,
-            "dataset_fingerprint": view.fingerprint,
-            "instances": entries,
-            "picture_sha256": view.picture_sha256,
-            "world": None if view.view_to_world() is None else _world_facts(view, surfaces),
-            "world_rotation": view.world_rotation,
             "checkpoint": self.loaded.sha256,
             "checkpoint_step": self.loaded.step,
             "source": self.loaded.about,
@@ -309,95 +210,8 @@ class Predictor:
             "cfg": self.sampling.cfg_strength,
             "seed": self.seed,
             "settings_digest": self.settings_digest(),
-            "seconds": round(seconds, 3),
         }
-        _write(folder, about, logits > 0, surfaces, view.view_to_world())
-        return _predicted(folder, about, skipped=False)
-
-    def _finished(self, view: View, folder: Path) -> PredictedView:
-        try:
-            about = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
-            same = about["settings_digest"] == self.settings_digest()
-            same_view = (about["key"], about["dataset_fingerprint"]) == (view.key, view.fingerprint)
-            same_picture = (about.get("picture_sha256"), about.get("world_rotation")) == (
-                view.picture_sha256,
-                view.world_rotation,
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PredictionError(f"{folder} exists and is not a prediction: choose another --out") from error
-        if not (same and same_view and same_picture):
-            what = "another dataset" if not same_view else "another checkpoint or sampler"
-            what = what if same_picture else "another picture, masks or camera"
-            raise PredictionError(f"{folder} was predicted with {what}: choose another --out")
-        return _predicted(folder, about, skipped=True)
 
 
-def _predicted(folder: Path, about: dict[str, Any], *, skipped: bool) -> PredictedView:
-    return PredictedView(
-        key=about["key"],
-        folder=folder,
-        n_instances=len(about["instances"]),
-        empty=tuple(entry["id"] for entry in about["instances"] if entry["file"] is None),
-        seconds=about["seconds"],
-        skipped=skipped,
-    )
-
-
-def _file_name(instance: int) -> str:
-    return f"instance_{instance:02d}.glb"
-
-
-def _world_facts(view: View, surfaces: Sequence[Surface | None]) -> dict[str, Any]:
-    matrix = view.view_to_world()
-    assert matrix is not None
-    return {
-        "file": WORLD_FILE if any(surface is not None for surface in surfaces) else None,
-        "up_axis": "Y",
-        "unit": "metre" if view.world_to_view is not None else None,
-        "view_to_world": matrix.tolist(),
-    }
-
-
-def _moved(surface: Surface, transform: np.ndarray) -> Surface:
-    """The surface mapped by a (4, 4) affine without mirroring."""
-    vertices = surface.vertices.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
-    return Surface(vertices=vertices.astype(np.float32), faces=surface.faces)
-
-
-def _write(
-    folder: Path,
-    about: dict[str, Any],
-    occupied: np.ndarray,
-    surfaces: Sequence[Surface | None],
-    view_to_world: np.ndarray | None,
-) -> None:
-    """Write all files beside `folder`, then give the folder its name."""
-    colours = palette(len(surfaces))
-    parts = [
-        (f"instance_{instance:02d}", surface, colour)
-        for instance, (surface, colour) in enumerate(zip(surfaces, colours), start=1)
-        if surface is not None
-    ]
-    coords = [np.argwhere(grid).astype(np.uint8) for grid in occupied]
-    offsets = np.cumsum([0, *map(len, coords)]).astype(np.int32)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with explain_os_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        try:
-            temporary.mkdir()
-            for name, surface, colour in parts:
-                write_atomic(temporary / f"{name}.glb", glb([(name, surface, colour)]))
-            if parts:
-                write_atomic(temporary / "scene.glb", glb(parts))
-            if parts and view_to_world is not None:
-                in_world = [(name, _moved(surface, view_to_world), colour) for name, surface, colour in parts]
-                write_atomic(temporary / WORLD_FILE, glb(in_world))
-            write_atomic(temporary / "occupancy.npz", npz_bytes({"coords": np.concatenate(coords), "offsets": offsets}))
-            write_atomic(temporary / "prediction.json", json.dumps(about, indent=2) + "\n")
-            temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        fsync_folder(folder.parent)
+def _same(done: PredictedView) -> PredictedView:
+    return done

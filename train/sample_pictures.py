@@ -99,16 +99,14 @@ def sample_sheet(
         ids, members = _members(batch, group)
         images = batch.images[[group, *(len(batch.keys) + row for row in members)]]
         with evaluating(model):
-            latents = torch.cat(
-                generate_latents(
-                    model,
-                    images,
-                    key=key,
-                    seed=seed,
-                    sampling=settings.sampling,
-                    precision=settings.optimiser.precision,
-                )
-            )
+            latents = generate_latents(
+                model,
+                [images],
+                keys=[key],
+                seed=seed,
+                sampling=settings.sampling,
+                precision=settings.optimiser.precision,
+            )[0]
         if views is not None:
             truth = [views[group].scene_coords(), *map(views[group].instance_coords, ids)]
         else:

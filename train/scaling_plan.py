@@ -27,7 +27,7 @@ from randscene.train.checkpoint import (
     load_run_settings,
     read_state,
 )
-from randscene.train.predict import choose_views
+from randscene.train.prediction_view import choose_views
 from randscene.train.protocols import load_protocol
 from randscene.train.scaling_study import Arm, EvaluationSet, Study, arm_settings, with_data
 from randscene.train.scaling_units import Piece, Plan, Unit, unit_name

@@ -5,6 +5,7 @@ it is there. So the same call ends in the same results after any interruption, a
 """
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,12 +15,13 @@ from typing import Any
 
 from randscene.errors import RandsceneError
 from randscene.files import exclusive, write_atomic
-from randscene.shards import open_dataset
+from randscene.shards import Dataset, open_dataset
 from randscene.train.checkpoint import latest_checkpoint
 from randscene.train.evaluate import evaluate
 from randscene.train.evaluation_report import LEVELS, MEASURES, EvaluationReport
 from randscene.train.held_out_loss import held_out_loss
-from randscene.train.predict import Predictor, View, choose_views
+from randscene.train.predict import Predictor, usual_pace
+from randscene.train.prediction_view import View, choose_views
 from randscene.train.process_group import joined_process_group
 from randscene.train.scaling_plan import SCHEMA, StudyFolder
 from randscene.train.scaling_report import write_report
@@ -157,10 +159,12 @@ class _Work:
         predictor = Predictor(self._folder.run(unit), seed=wanted.seed, device=self._device)
         data = open_dataset(self._folder.study.url(wanted.dataset), split=wanted.split)
         chosen = choose_views(data, keys=self._folder.chosen_keys(wanted))
-        for done, index in enumerate(chosen, start=1):
-            sample = data[index]
-            predictor.check(sample)
-            predictor.predict(View.of_sample(sample), self._predictions(unit, wanted))
+        pace = usual_pace(predictor.device, len(chosen))
+        jobs = [functools.partial(_view, predictor, data, index) for index in chosen]
+        made = predictor.predict_all(
+            jobs, self._predictions(unit, wanted), at_once=pace.at_once, workers=self._workers or pace.workers
+        )
+        for done, _ in enumerate(made, start=1):
             self._tell(f"predict {wanted.name} with {unit.name}", done, len(chosen))
 
     def _scores(self, unit: Unit, wanted: EvaluationSet, protocol: str) -> dict[str, dict[str, float | None]]:
@@ -198,6 +202,12 @@ def scores_by_view(report: EvaluationReport) -> dict[str, dict[str, float | None
         }
         for row in report.rows()
     }
+
+
+def _view(predictor: Predictor, data: Dataset, index: int) -> View:
+    sample = data[index]
+    predictor.check(sample)
+    return View.of_sample(sample)
 
 
 def _silent(what: str, done: int, total: int) -> None:
