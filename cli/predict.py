@@ -13,6 +13,7 @@ from randscene.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from randscene.shards import Dataset
     from randscene.train.predict import Predictor
     from randscene.train.prediction_view import View
 
@@ -30,6 +31,9 @@ def predict(
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
     views: Annotated[int | None, typer.Option(min=1, help="So many views, spread evenly; all by default.")] = None,
     keys: Annotated[list[str] | None, typer.Option("--key", help="These views only, e.g. 000012_003.")] = None,
+    any_frame: Annotated[
+        bool, typer.Option("--any-frame", help="Also views of a dataset in another frame than the model's.")
+    ] = False,
     image: Annotated[Path | None, typer.Option(help="A picture of your own instead of a dataset.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Its masks: a PNG of ids, or a folder of one PNG each.")] = None,
     camera: Annotated[
@@ -79,7 +83,7 @@ def predict(
     )
     picture = View.of_picture(image, masks, camera=camera, data=found.settings.data) if image and masks else None
     predictor = Predictor(found, sampling=sampling, seed=seed, smoothing=smoothing, device=device)
-    jobs = [lambda: picture] if picture else _dataset_views(predictor, dataset, split, views, keys)
+    jobs = [lambda: picture] if picture else _dataset_views(predictor, dataset, split, views, keys, any_frame)
     usual = usual_pace(predictor.device, len(jobs))
     at_once, workers = at_once or usual.at_once, workers or usual.workers
     made, seconds, empty = 0, 0.0, []
@@ -98,17 +102,17 @@ def predict(
 
 
 def _dataset_views(
-    predictor: "Predictor", url: Path | None, split: str, views: int | None, keys: list[str] | None
+    predictor: "Predictor", url: Path | None, split: str, views: int | None, keys: list[str] | None, any_frame: bool
 ) -> "list[Callable[[], View]]":
     from randscene.shards import open_dataset
-    from randscene.train.prediction_view import View, choose_views
+    from randscene.train.prediction_view import choose_views
 
     assert url is not None
     data = open_dataset(url, split=split)
 
-    def load(index: int) -> "View":
-        sample = data[index]
-        predictor.check(sample)
-        return View.of_sample(sample)
+    chosen = choose_views(data, views=views, keys=keys)
+    return [functools.partial(_view, predictor, data, index, any_frame) for index in chosen]
 
-    return [functools.partial(load, index) for index in choose_views(data, views=views, keys=keys)]
+
+def _view(predictor: "Predictor", data: "Dataset", index: int, any_frame: bool) -> "View":
+    return predictor.view(data[index], any_frame=any_frame)

@@ -218,11 +218,15 @@ def test_views_are_spread_evenly_or_taken_by_key(dataset):
         choose_views(data, keys=["000000_000"])
 
 
-def test_a_sample_of_another_frame_and_a_folder_without_a_run_are_refused(predictor, tmp_path):
+def test_a_sample_of_another_frame_is_refused_unless_any_will_do_and_so_is_a_folder_without_a_run(predictor, tmp_path):
     sample = make_sample(0, 0)
     sample.meta["frame"] = "canonical"
     with pytest.raises(DatasetError, match=r"sample 000000_000 is in frame canonical .* but the run is in yaw"):
-        predictor.check(sample)
+        predictor.view(sample)
+    placed, elsewhere = predictor.view(make_sample(0, 0)), predictor.view(sample, any_frame=True)
+    assert placed.world_to_view is not None and elsewhere.world_to_view is None
+    about = json.loads((predictor.predict(elsewhere, tmp_path / "out").folder / "prediction.json").read_text())
+    assert (about["frame"], about["world_to_view"], about["scene"]) == ("yaw", None, 0)
     with pytest.raises(CheckpointError, match=r"holds no weights of a flow: a run has settings\.json"):
         Predictor(tmp_path)
 

@@ -37,7 +37,7 @@ def held_out_loss(
     checkpoint: Path,
     url: str | Path,
     *,
-    split: str,
+    split: str | None,
     keys: Sequence[str],
     seed: int = 0,
     device: str | None = None,

@@ -86,14 +86,26 @@ class Predictor:
         self.loaded = found.load(str(self.device))
         self.model, self.decoder = self.loaded.flow.to(self.device), self.loaded.decoder
 
-    def check(self, sample: "ViewSample") -> None:
-        """Refuse a sample of another frame than the model's.
+    def view(self, sample: "ViewSample", *, any_frame: bool = False) -> View:
+        """A dataset's sample as a view to predict.
+
+        Parameters
+        ----------
+        sample : ViewSample
+        any_frame : bool
+            Take it even if it is of another frame than the model's: picture and masks are the same in all. The
+            prediction is in the model's frame then, and names no place in the world.
 
         Raises
         ------
         DatasetError
+            If it is of another frame, unless `any_frame`.
         """
-        check_frame(sample.meta, self.settings.data, where=f"sample {sample.key}")
+        data = self.settings.data
+        if not any_frame:
+            check_frame(sample.meta, data, where=f"sample {sample.key}")
+        there = (sample.meta["frame"], float(sample.meta.get("azimuth_offset_deg", 0.0)))
+        return View.of_sample(sample, same_frame=there == (data.frame, data.azimuth_offset_deg))
 
     def logits(self, views: Sequence[View]) -> list[np.ndarray]:
         """Occupancy logits of the instances of several views, computed together.

@@ -32,7 +32,7 @@ class View:
     scene: int | None = None
     view: int | None = None
     world_to_view: list[list[float]] | None = None
-    """4x4, world metres to the view-centric cube; None where the scene's size is not known."""
+    """4x4, world metres to the model's cube; None where the scene's size or its place in the model's frame is open."""
     fingerprint: str | None = None
     """Of the dataset."""
     world_rotation: list[list[float]] | None = None
@@ -41,15 +41,18 @@ class View:
     """Of the pixels and masks of a picture that is in no dataset."""
 
     @classmethod
-    def of_sample(cls, sample: "ViewSample") -> "View":
-        """A view of a dataset."""
+    def of_sample(cls, sample: "ViewSample", *, same_frame: bool = True) -> "View":
+        """A view of a dataset; `same_frame` says whether the dataset's frame is the model's.
+
+        If not, the prediction's place in the world is left open: the truth's true geometry tells it when it is scored.
+        """
         meta = sample.meta
         return cls(
             key=sample.key,
             image=sample,
             scene=meta["scene"],
             view=meta["view"],
-            world_to_view=meta["world_to_view"],
+            world_to_view=meta["world_to_view"] if same_frame else None,
             fingerprint=meta.get("fingerprint"),
         )
 

@@ -102,6 +102,13 @@ class StudyFolder:
         data = self._dataset(wanted.dataset, wanted.split, wanted.scenes)
         return sorted(data.keys[index] for index in choose_views(data, views=wanted.views or None))
 
+    def kinds(self, unit: Unit, wanted: EvaluationSet) -> tuple[str, ...]:
+        """What is measured of a run on an evaluation set: the loss only where both are of one frame."""
+        there, data = self._info(wanted.dataset)["spec"]["frame"], unit.settings.data
+        offset = float(there.get("azimuth_offset_deg", 0.0))
+        same = (there["name"], offset) == (data.frame, data.azimuth_offset_deg)
+        return tuple(kind for kind in wanted.kinds if same or kind != "loss")
+
     def data(self, arm: Arm) -> list[str]:
         """Where an arm's datasets lie."""
         return [self.study.url(name) for name in arm.mixture]
@@ -166,7 +173,7 @@ class StudyFolder:
                 done=unit.trained and self.has_piece(unit, wanted.name, kind),
             )
             for wanted in self.study.evaluation
-            for kind in wanted.kinds
+            for kind in self.kinds(unit, wanted)
         ]
         return dataclasses.replace(unit, pieces=tuple(pieces))
 
@@ -261,7 +268,7 @@ class StudyFolder:
     def _dataset(self, dataset: str, split: str, scenes: str) -> Dataset:
         at = (self.study.url(dataset), split, scenes)
         if at not in self._datasets:
-            self._datasets[at] = open_dataset(at[0], split=split, scenes=scenes or None)
+            self._datasets[at] = open_dataset(at[0], split=split or None, scenes=scenes or None)
         return self._datasets[at]
 
     @cached_property

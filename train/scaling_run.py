@@ -135,7 +135,9 @@ class _Work:
     def measure(self, unit: Unit) -> None:
         """Measure what is not measured yet."""
         for wanted in self._folder.study.evaluation:
-            missing = [kind for kind in wanted.kinds if not self._folder.has_piece(unit, wanted.name, kind)]
+            missing = [
+                kind for kind in self._folder.kinds(unit, wanted) if not self._folder.has_piece(unit, wanted.name, kind)
+            ]
             if "loss" in missing:
                 self._write(unit, wanted, "loss", self._losses(unit, wanted))
             protocols = [kind for kind in missing if kind != "loss"]
@@ -148,7 +150,7 @@ class _Work:
         return held_out_loss(
             latest_checkpoint(self._folder.run(unit)),
             self._folder.study.url(wanted.dataset),
-            split=wanted.split,
+            split=wanted.split or None,
             keys=self._folder.chosen_keys(wanted),
             seed=wanted.seed,
             device=self._device,
@@ -157,7 +159,7 @@ class _Work:
 
     def _predict(self, unit: Unit, wanted: EvaluationSet) -> None:
         predictor = Predictor(self._folder.run(unit), seed=wanted.seed, device=self._device)
-        data = open_dataset(self._folder.study.url(wanted.dataset), split=wanted.split)
+        data = open_dataset(self._folder.study.url(wanted.dataset), split=wanted.split or None)
         chosen = choose_views(data, keys=self._folder.chosen_keys(wanted))
         pace = usual_pace(predictor.device, len(chosen))
         jobs = [functools.partial(_view, predictor, data, index) for index in chosen]
@@ -175,7 +177,7 @@ class _Work:
             self._predictions(unit, wanted),
             Path(url),
             protocol,
-            split=wanted.split,
+            split=wanted.split or None,
             workers=self._workers,
             seed=wanted.seed,
             progress=lambda done, total: self._tell(f"{protocol} of {unit.name} on {wanted.name}", done, total),
@@ -205,9 +207,7 @@ def scores_by_view(report: EvaluationReport) -> dict[str, dict[str, float | None
 
 
 def _view(predictor: Predictor, data: Dataset, index: int) -> View:
-    sample = data[index]
-    predictor.check(sample)
-    return View.of_sample(sample)
+    return predictor.view(data[index], any_frame=True)
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -105,6 +105,7 @@ class EvaluationSettings:
     dataset: str
     """One of `data`, or a dataset folder."""
     split: str = "val"
+    """Empty for all splits together."""
     scenes: str = ""
     """`first:N` or `A:B`; all if empty."""
     views: int = 0

@@ -145,7 +145,7 @@ def _members(data: Sequence[str | Path], settings: RunSettings, split: str, scen
     return members
 
 
-def open_split(url: str | Path, split: str, encoder: str, scenes: str | None = None) -> Dataset:
+def open_split(url: str | Path, split: str | None, encoder: str, scenes: str | None = None) -> Dataset:
     """A split, with latents from beside its shards where it has them of the run's encoder and none inside."""
     dataset = open_dataset(url, split=split, scenes=scenes)
     inside = LATENTS in dataset.shards[0].index.members
