@@ -11,6 +11,7 @@ from randscene.cli.demo import demo
 from randscene.cli.encode import encode
 from randscene.cli.estimate import estimate
 from randscene.cli.evaluate import evaluate
+from randscene.cli.export import export
 from randscene.cli.generate import generate, plan
 from randscene.cli.import_3dfront import import_3dfront
 from randscene.cli.lint import lint
@@ -33,7 +34,7 @@ app = typer.Typer(
 app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
 for command in (
     *(plan, verify, estimate, generate, status, failures, retry),
-    *(encode, lint, preview, train, predict, evaluate, scaling, demo),
+    *(encode, lint, preview, train, export, predict, evaluate, scaling, demo),
 ):
     app.command()(command)
 app.command("import-3dfront")(import_3dfront)
