@@ -1,7 +1,7 @@
 """`randscene evaluate`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +18,11 @@ from randscene.files import write_atomic
 if TYPE_CHECKING:
     from randscene.train.evaluation_report import EvaluationReport
     from randscene.train.evaluation_tables import Comparison
+    from randscene.train.output_layouts import PredictionReading
     from randscene.train.scaling_statistics import Interval
 
+LAYOUT_NAMES = "midi, scenegen, partcrafter, gen3dsr, iscene or glb"
+EACH = "Once for all folders or once for each."
 TITLES = {
     "scene": "scene",
     "object": "object",
@@ -30,9 +33,9 @@ TITLES = {
 
 def evaluate(
     predictions: Annotated[
-        list[Path], typer.Argument(help="Folders that `randscene predict` wrote; each is a method to compare.")
+        list[Path], typer.Argument(help="Folders of predictions, as `--layout` says; each is a method to compare.")
     ],
-    dataset: Annotated[Path, typer.Option("--dataset", help="Dataset folder with the ground truth.")],
+    dataset: Annotated[Path, typer.Option("--dataset", help="Folder with the ground truth, as `--truth` says.")],
     protocol: Annotated[
         list[str] | None,
         typer.Option("--protocol", help="What the numbers mean, iscene by default; may be given several times."),
@@ -41,7 +44,35 @@ def evaluate(
     name: Annotated[
         list[str] | None, typer.Option("--name", help="The methods' names, once for each; else their folders'.")
     ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option("--layout", help=f"Who wrote the predictions: randscene (default), {LAYOUT_NAMES}. {EACH}"),
+    ] = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option("--match", help=f"How instances find the true ones: id or hungarian; by the layout. {EACH}"),
+    ] = None,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--frame", help=f"Of the predictions: view, world, camera, free or heading; by the layout. {EACH}"
+        ),
+    ] = None,
+    up_axis: Annotated[
+        list[str] | None, typer.Option("--up-axis", help=f"Up in the predictions: Y or Z; by the layout. {EACH}")
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option("--scale", help=f"What brings the frame view into [-0.5, 0.5], such as 0.5 from [-1, 1]. {EACH}"),
+    ] = None,
+    truth: Annotated[
+        str, typer.Option("--truth", help="What --dataset is: dataset (ours), midi (3D-FRONT test rooms) or glb.")
+    ] = "dataset",
+    truth_up_axis: Annotated[
+        str | None, typer.Option("--truth-up-axis", help="Up in a truth of GLB files: Y or Z.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only samples of this split.")] = None,
+    by_split: Annotated[bool, typer.Option("--by-split", help="Also tell the means of each split.")] = False,
     require_all: Annotated[
         bool, typer.Option("--require-all", help="A sample without a prediction counts as one that failed.")
     ] = False,
@@ -54,18 +85,24 @@ def evaluate(
     Example: randscene evaluate predictions --dataset dataset --out scores
 
     Example: randscene evaluate ours theirs --dataset dataset --out scores --worst 10
+
+    Example: randscene evaluate ours midi --layout randscene --layout midi --dataset dataset --out scores
     """
     from randscene.train.evaluate import evaluate as score
     from randscene.train.evaluation_tables import Comparison, check_methods, name_methods
     from randscene.train.protocols import load_protocol
+    from randscene.train.truth_layouts import truth_reading
 
     begun = time.monotonic()
     if worst and out is None:
         raise SpecError("--worst draws pictures; give --out, the folder to write them to")
     protocols = [load_protocol(one) for one in dict.fromkeys(protocol or ["iscene"])]
     methods = name_methods(predictions, name or [])
+    options = {"--match": match, "--frame": frame, "--up-axis": up_axis, "--scale": scale}
+    readings = read_as(list(methods), layout or [], {option: words or [] for option, words in options.items()})
+    kind = truth_reading(truth, up_axis=truth_up_axis)
     if len(methods) > 1:
-        check_methods(methods, same_views=not require_all)
+        check_methods(methods, same_views=not require_all, readings=readings, depth=kind.depth)
     comparisons = []
     bar = progress_bar()
     with stops_cleanly("nothing was written; run the same command again"), bar:
@@ -78,8 +115,11 @@ def evaluate(
                     folder,
                     dataset,
                     rules,
+                    reading=readings[method],
+                    truth=kind,
                     split=split,
                     require_all=require_all,
+                    by_split=by_split,
                     workers=workers,
                     seed=seed,
                     progress=_follow(bar, task),
@@ -90,6 +130,8 @@ def evaluate(
             show_comparison(comparison)
         else:
             show(next(iter(comparison.reports.values())))
+        if by_split:
+            show_splits(comparison)
     if len(methods) > 1 and len(protocols) > 1:
         show_ranks(comparisons)
     scenes = sum(len(report.scenes) for comparison in comparisons for report in comparison.reports.values())
@@ -97,6 +139,52 @@ def evaluate(
     if out is not None:
         with stops_cleanly("the output is incomplete; run the same command again"):
             write(comparisons, methods, dataset, out, worst)
+
+
+def read_as(
+    methods: Sequence[str], layouts: Sequence[str], options: Mapping[str, Sequence[str]]
+) -> "dict[str, PredictionReading]":
+    """How each method's folder is read. An option that was given once holds for all: but for our own layout beside
+    others, which states frame, up axis and scale itself. One that was given once for each may say `default`.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    layouts : sequence of str
+        As given.
+    options : mapping of str to sequence of str
+        `--match`, `--frame`, `--up-axis` and `--scale`, as given.
+
+    Raises
+    ------
+    SpecError
+        If an option was given neither once nor once for each, or does not fit its layout.
+    """
+    from randscene.train.output_layouts import RANDSCENE, prediction_reading
+
+    names = [one or RANDSCENE for one in _for_each("--layout", layouts, len(methods))]
+    said = {option: _for_each(option, words, len(methods)) for option, words in options.items()}
+    found = {}
+    for place, (method, name) in enumerate(zip(methods, names)):
+        own = {option: words[place] for option, words in said.items()}
+        if name == RANDSCENE and set(names) != {RANDSCENE}:
+            own |= {option: None for option, words in options.items() if len(words) == 1 and option != "--match"}
+        scale = own["--scale"]
+        try:
+            number = None if scale is None else float(scale)
+        except ValueError:
+            raise SpecError(f"--scale {scale} is no number") from None
+        found[method] = prediction_reading(
+            name, match=own["--match"], frame=own["--frame"], up_axis=own["--up-axis"], scale=number
+        )
+    return found
+
+
+def _for_each(option: str, words: Sequence[str], count: int) -> list[str | None]:
+    if len(words) not in (0, 1, count):
+        raise SpecError(f"{option} was given {len(words)} times for {count} folders; give it once, or once for each")
+    said = list(words) * (count if len(words) == 1 else 1) or ["default"] * count
+    return [None if word == "default" else word for word in said]
 
 
 def write(comparisons: "list[Comparison]", methods: dict[str, Path], dataset: Path, out: Path, worst: int) -> None:
@@ -147,8 +235,24 @@ def show(report: "EvaluationReport") -> None:
             f"{2 * report.protocol.missing_distance**2:.4g} (squared) and {2 * report.protocol.missing_distance:.4g}, "
             f"F-score and IoU 0"
         )
+    show_notes("", report)
+    overlap = means["part_overlap"]
+    if overlap is not None:
+        console.print(f"mean overlap between the instances of a prediction: {overlap.value:.4f} (IoU of filled voxels)")
     if report.n_fell_back:
         console.print(f"{report.n_fell_back} alignments fell back to an earlier stage")
+
+
+def show_notes(name: str, report: "EvaluationReport") -> None:
+    """Print what to know of one method's instances and frame; `name` goes before it."""
+    if report.n_surplus:
+        console.print(
+            f"{name}{report.n_surplus} predicted instances are surplus: they count in their scenes alone", markup=False
+        )
+    if report.reading.frame == "free":
+        console.print(
+            f"{name}scenes that look another way than the truth are scaled wrongly; see --frame heading", markup=False
+        )
 
 
 def show_comparison(comparison: "Comparison") -> None:
@@ -164,6 +268,8 @@ def show_comparison(comparison: "Comparison") -> None:
         cells = [_lines(c.text(m.value if m else None), c.interval_text(m)) for c, m in zip(columns, means)]
         table.add_row(_lines(method), *cells, str(comparison.reports[method].n_missing))
     _print_whole(table)
+    for method, report in comparison.reports.items():
+        show_notes(f"{method}: ", report)
     table = Table(title="paired on the same scenes, second minus first")
     for name in ("first, second", *(column.title for column in columns)):
         table.add_column(name, justify="left" if name == "first, second" else "right", no_wrap=True)
@@ -177,6 +283,20 @@ def show_comparison(comparison: "Comparison") -> None:
                 for column, one in zip(columns, tests)
             ),
         )
+    _print_whole(table)
+
+
+def show_splits(comparison: "Comparison") -> None:
+    """Print a row a split and method."""
+    columns = comparison.columns
+    table = Table(title=f"{comparison.protocol.name}: by split")
+    for name in ("split", "method", "views", *(column.title for column in columns), "missing"):
+        table.add_column(name, justify="left" if name in ("split", "method") else "right", no_wrap=True)
+    for split, method, report in comparison.splits():
+        means = report.intervals()
+        shown = [(column, means[column.name]) for column in columns]
+        cells = [_lines(c.text(m.value if m else None), c.interval_text(m)) for c, m in shown]
+        table.add_row(_lines(split), _lines(method), str(len(report.scenes)), *cells, str(report.n_missing))
     _print_whole(table)
 
 

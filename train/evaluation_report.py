@@ -11,12 +11,16 @@ from typing import Any
 
 from randscene.files import write_atomic
 from randscene.train.evaluation_statistics import mean_interval
+from randscene.train.output_layouts import OWN, PredictionReading
+from randscene.train.prediction_reader import SAMPLE_KEY
 from randscene.train.protocols import Protocol
 from randscene.train.scaling_statistics import CONFIDENCE, Interval
 from randscene.train.scene_scores import SceneScores, Scores
+from randscene.train.truth_layouts import DATASET, TruthReading
 
-REPORT_SCHEMA = 2
+REPORT_SCHEMA = 3
 MEASURES = tuple(field.name for field in dataclasses.fields(Scores))
+NO_SPLIT = "-"
 LEVELS = ("scene", "object", "object_matched", "object_realigned")
 """Of a row's columns `{level}_{measure}`:
 
@@ -34,6 +38,12 @@ class EvaluationReport:
     protocol: Protocol
     seed: int
     scenes: tuple[SceneScores, ...]
+    by_split: bool = False
+    """Whether the output also tells the means of each split."""
+    reading: PredictionReading = OWN
+    """How the predictions were read."""
+    truth: TruthReading = DATASET
+    """How the truth was read."""
 
     @property
     def n_instances(self) -> int:
@@ -44,8 +54,22 @@ class EvaluationReport:
         return sum(scene.n_missing for scene in self.scenes)
 
     @property
+    def n_surplus(self) -> int:
+        return sum(scene.surplus for scene in self.scenes)
+
+    @property
     def n_fell_back(self) -> int:
         return sum(scene.fell_back for scene in self.scenes)
+
+    def splits(self) -> dict[str, "EvaluationReport"]:
+        """The scenes of each split as a report of their own, by its name, sorted; `-` where a truth has none."""
+        names = sorted({scene.split or NO_SPLIT for scene in self.scenes})
+        return {
+            name: dataclasses.replace(
+                self, scenes=tuple(scene for scene in self.scenes if (scene.split or NO_SPLIT) == name), by_split=False
+            )
+            for name in names
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat record a scene: see `row`."""
@@ -66,8 +90,29 @@ class EvaluationReport:
         None where no scene has a value; ends that are None where there are fewer than two scenes. The draws follow
         from the report's seed.
         """
-        rows, keys = self.rows(), [scene.key for scene in self.scenes]
+        rows, keys = self.rows(), self.statistics_keys()
         return {name: mean_interval([one[name] for one in rows], keys, self.seed) for name in _numeric_columns()}
+
+    def statistics_keys(self) -> list[str]:
+        """The keys as `evaluation_statistics` takes scenes out of them.
+
+        Views of one scene are drawn together; a key that is not a sample's, such as `house/room` or `chair_2`, is a
+        scene by itself.
+        """
+        return [scene.key if SAMPLE_KEY.fullmatch(scene.key) else f"{scene.key}_" for scene in self.scenes]
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, means and intervals, as JSON has them."""
+        return {
+            "n_scenes": len(self.scenes),
+            "n_instances": self.n_instances,
+            "n_missing_instances": self.n_missing,
+            "n_surplus_instances": self.n_surplus,
+            "n_fell_back": self.n_fell_back,
+            "means": self.means(),
+            "confidence": CONFIDENCE,
+            "intervals": {name: _ends(interval) for name, interval in self.intervals().items()},
+        }
 
     def to_json(self) -> str:
         """The whole report, instances included, as JSON text."""
@@ -75,13 +120,10 @@ class EvaluationReport:
             "schema": REPORT_SCHEMA,
             "protocol": dataclasses.asdict(self.protocol),
             "seed": self.seed,
-            "n_scenes": len(self.scenes),
-            "n_instances": self.n_instances,
-            "n_missing_instances": self.n_missing,
-            "n_fell_back": self.n_fell_back,
-            "means": self.means(),
-            "confidence": CONFIDENCE,
-            "intervals": {name: _ends(interval) for name, interval in self.intervals().items()},
+            "predictions": dataclasses.asdict(self.reading),
+            "truth": dataclasses.asdict(self.truth),
+            **self.summary(),
+            **({"splits": {name: one.summary() for name, one in self.splits().items()}} if self.by_split else {}),
             "scenes": [
                 row(scene)
                 | {
@@ -102,12 +144,34 @@ class EvaluationReport:
         writer.writerows(rows)
         return text.getvalue()
 
-    def write(self, out: Path) -> tuple[Path, Path]:
-        """Write `scores.json` and `scores.csv` into folder `out`, replacing older ones; returns their paths."""
-        paths = out / "scores.json", out / "scores.csv"
-        for path, text in zip(paths, (self.to_json(), self.to_csv()), strict=True):
-            write_atomic(path, text)
-        return paths
+    def splits_csv(self) -> str:
+        """One line a split under a line of column names: its counts and the mean of every numeric column."""
+        lines = [
+            {
+                "split": name,
+                "n_scenes": len(one.scenes),
+                "n_instances": one.n_instances,
+                "n_missing": one.n_missing,
+                "n_surplus": one.n_surplus,
+                **one.means(),
+            }
+            for name, one in self.splits().items()
+        ]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else ["split"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        return text.getvalue()
+
+    def write(self, out: Path) -> tuple[Path, ...]:
+        """Write `scores.json`, `scores.csv` and, if asked for, `splits.csv` into folder `out`, replacing older ones;
+        returns their paths."""
+        texts = {"scores.json": self.to_json(), "scores.csv": self.to_csv()}
+        if self.by_split:
+            texts["splits.csv"] = self.splits_csv()
+        for name, text in texts.items():
+            write_atomic(out / name, text)
+        return tuple(out / name for name in texts)
 
 
 def row(scene: SceneScores) -> dict[str, Any]:
@@ -121,9 +185,12 @@ def row(scene: SceneScores) -> dict[str, Any]:
     }
     return {
         "key": scene.key,
+        "split": scene.split,
         "n_instances": len(instances),
         "n_missing": scene.n_missing,
         "problems": " ".join(f"{one.id}:{one.problem}" for one in instances if one.problem),
+        "surplus": scene.surplus,
+        "unusable": scene.unusable,
         **{
             f"{level}_{measure}": _mean(getattr(scores, measure) for scores in levels[level])
             for level in LEVELS
@@ -131,6 +198,7 @@ def row(scene: SceneScores) -> dict[str, Any]:
         },
         "voxel_iou": scene.voxel_iou,
         "object_voxel_iou": _mean(one.voxel_iou for one in instances),
+        "part_overlap": scene.part_overlap,
         "normalisation": scene.normalisation,
         "fitness": scene.fitness,
         "rmse": scene.rmse,
@@ -142,7 +210,7 @@ def row(scene: SceneScores) -> dict[str, Any]:
 def _numeric_columns() -> list[str]:
     return [
         *(f"{level}_{measure}" for level in LEVELS for measure in MEASURES),
-        *("voxel_iou", "object_voxel_iou", "fitness", "rmse", "prediction_seconds"),
+        *("voxel_iou", "object_voxel_iou", "part_overlap", "fitness", "rmse", "prediction_seconds"),
     ]
 
 

@@ -12,7 +12,8 @@ from randscene.errors import PredictionError, SpecError
 from randscene.files import write_atomic
 from randscene.train.evaluation_report import EvaluationReport
 from randscene.train.evaluation_statistics import PairedTest, paired_test
-from randscene.train.prediction_reader import list_predictions, read_prediction
+from randscene.train.output_layouts import OWN, PredictionReading
+from randscene.train.output_scene import predicted_keys, read_predicted
 from randscene.train.protocols import BoxIou, ChamferMeasure, ObjectLevel, Protocol
 from randscene.train.scaling_statistics import Interval
 
@@ -90,7 +91,7 @@ class Comparison:
 
     def tests(self) -> list[tuple[str, str, list[PairedTest | None]]]:
         """Each two methods (first, second) and the tests of second minus first, in the order of `columns`."""
-        keys = [scene.key for scene in next(iter(self.reports.values())).scenes]
+        keys = next(iter(self.reports.values())).statistics_keys()
         rows = {name: report.rows() for name, report in self.reports.items()}
         seed = next(iter(self.reports.values())).seed
         return [
@@ -104,6 +105,12 @@ class Comparison:
             )
             for a, b in itertools.combinations(self.reports, 2)
         ]
+
+    def splits(self) -> list[tuple[str, str, EvaluationReport]]:
+        """(split, method, its scenes of that split), split after split; empty unless the reports are to tell them."""
+        parts = {name: report.splits() for name, report in self.reports.items() if report.by_split}
+        splits = sorted({split for each in parts.values() for split in each})
+        return [(split, name, each[split]) for split in splits for name, each in parts.items() if split in each]
 
     def ranks(self) -> list[dict[str, int | None]]:
         """For each column the methods' ranks by mean: 1 is best, equal means share a rank, None without a mean."""
@@ -166,6 +173,15 @@ class Comparison:
                 "\nPaired on the same views: mean difference, its interval, and p of a two-sided sign-flip test over "
                 f"scenes, not corrected for their number.\n\n{_markdown(head, rows)}"
             )
+        if parts := self.splits():
+            head = ["split", "method", "views", *map(_markdown_title, self.columns), "missing"]
+            rows = []
+            for split, name, report in parts:
+                means = report.intervals()
+                cells = [column.with_interval(means[column.name]) for column in self.columns]
+                missing = f"{report.n_missing} of {report.n_instances}"
+                rows.append([_cell(split), _cell(name), str(len(report.scenes)), *cells, missing])
+            text += f"\nBy split.\n\n{_markdown(head, rows)}"
         return text
 
     def to_latex(self) -> str:
@@ -232,7 +248,13 @@ def name_methods(folders: Sequence[Path], names: Sequence[str] = ()) -> dict[str
     return methods
 
 
-def check_methods(methods: Mapping[str, Path], *, same_views: bool) -> None:
+def check_methods(
+    methods: Mapping[str, Path],
+    *,
+    same_views: bool,
+    readings: Mapping[str, PredictionReading] | None = None,
+    depth: int = 1,
+) -> None:
     """Refuse folders of predictions before the first is scored.
 
     Parameters
@@ -241,16 +263,21 @@ def check_methods(methods: Mapping[str, Path], *, same_views: bool) -> None:
         Folders of predictions by the method's name.
     same_views : bool
         Every method must have predicted the views that any of them did.
+    readings : mapping of str to PredictionReading, optional
+        How each method's folder is read; as ours by default.
+    depth : int
+        2 where keys are `house/room`.
 
     Raises
     ------
     PredictionError
         If a prediction cannot be read; or, naming every method that lacks views and the first of these.
     """
-    keys = {name: set(list_predictions(folder)) for name, folder in methods.items()}
+    how = {name: (readings or {}).get(name, OWN) for name in methods}
+    keys = {name: set(predicted_keys(folder, how[name], depth=depth)) for name, folder in methods.items()}
     for name, folder in methods.items():
         for key in sorted(keys[name]):
-            read_prediction(folder / key)
+            read_predicted(folder, key, how[name])
     every = set().union(*keys.values()) if same_views else set()
     if lacking := {name: sorted(every - found) for name, found in keys.items() if every - found}:
         told = "; ".join(
@@ -370,6 +397,12 @@ def _about(comparison: Comparison) -> str:
     if any(each.n_missing for each in comparison.reports.values()):
         missing = ", ".join(f"{name} {each.n_missing}" for name, each in comparison.reports.items() if each.n_missing)
         text += f"\nMissing instances, which count with the penalty: {missing}."
+    if any(each.n_surplus for each in comparison.reports.values()):
+        surplus = ", ".join(f"{name} {each.n_surplus}" for name, each in comparison.reports.items() if each.n_surplus)
+        text += f"\nSurplus instances, which count in their scenes alone: {surplus}."
+    overlaps = {name: each.means()["part_overlap"] for name, each in comparison.reports.items()}
+    if told := [f"{name} {overlap:.4f}" for name, overlap in overlaps.items() if overlap is not None]:
+        text += f"\nMean overlap between the instances of a prediction: {', '.join(told)}."
     return text
 
 

@@ -18,6 +18,18 @@ in cube sides, is of another scene or another frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrueScene:
+    """The geometry of one view's truth, and how other frames lead to its cube."""
+
+    meshes: list[TriangleMesh]
+    """In id order, view-centric, Z-up, in the cube [-0.5, 0.5]^3."""
+    world_to_view: np.ndarray
+    """(4, 4) float64: the truth's world, Z-up, to that cube; scale included."""
+    camera_to_world: np.ndarray | None
+    """(4, 4) float64, Blender's camera (looks down -Z, +Y up); None if the truth has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GroundTruth:
     """What one view should have become. Small: the meshes are read from their file when asked for."""
 
@@ -33,10 +45,18 @@ class GroundTruth:
     """(V, 3) uint8 surface voxels, instance after instance."""
     offsets: np.ndarray
     """(N + 1,) int32: instance i's voxels are `coords[offsets[i - 1]:offsets[i]]`."""
+    camera_to_world: np.ndarray | None = None
+    """(4, 4) float64, metres, Blender's camera; None if the sample does not say."""
+    split: str | None = None
+    """The split that the sample belongs to."""
 
     @property
     def n_instances(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def has_camera(self) -> bool:
+        return self.camera_to_world is not None
 
     def check_file(self) -> None:
         """Look whether the true meshes are there, without reading them.
@@ -91,6 +111,10 @@ class GroundTruth:
             )
         return meshes
 
+    def scene(self) -> TrueScene:
+        """The meshes together with the view's frame; raises as `meshes` does."""
+        return TrueScene(meshes=self.meshes(), world_to_view=self.world_to_view, camera_to_world=self.camera_to_world)
+
 
 def ground_truth(sample: ViewSample, root: Path) -> GroundTruth:
     """The truth that belongs to one sample of the dataset at `root`.
@@ -105,10 +129,14 @@ def ground_truth(sample: ViewSample, root: Path) -> GroundTruth:
         scene, frame = int(meta["scene"]), str(meta["frame"])
         matrix = np.asarray(meta["world_to_view"], dtype=np.float64)
         instances = len(meta["instances"])
+        placed, split = meta.get("camera_to_world"), meta.get("split")
+        camera = None if placed is None else np.asarray(placed, dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"a sample of {root} has a broken json member: {error!r}") from error
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise DatasetError(f"sample {sample.key} of {root}: world_to_view is not a finite 4x4 matrix")
+    if camera is not None and (camera.shape != (4, 4) or not np.isfinite(camera).all()):
+        raise DatasetError(f"sample {sample.key} of {root}: camera_to_world is not a finite 4x4 matrix")
     if instances != sample.n_instances:
         raise DatasetError(
             f"sample {sample.key} of {root} names {instances} instances but holds voxels of {sample.n_instances}"
@@ -120,6 +148,8 @@ def ground_truth(sample: ViewSample, root: Path) -> GroundTruth:
         world_to_view=matrix,
         coords=sample.coords,
         offsets=sample.offsets,
+        camera_to_world=camera,
+        split=None if split is None else str(split),
     )
 
 

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from randscene.errors import AssetError, PredictionError
-from randscene.train.ground_truth import GroundTruth
+from randscene.train.ground_truth import GroundTruth, TrueScene
 from randscene.train.triangle_mesh import TriangleMesh, glb_header, join, read_glb
 
 PREDICTION_SCHEMA = 1
 FRAME_TOLERANCE = 1e-4
 """Largest difference between the entries of two `world_to_view` matrices that are taken for the same."""
-_KEY = re.compile(r"\d{6,}_\d{3,}")
+SAMPLE_KEY = re.compile(r"\d{6,}_\d{3,}")
+"""What a sample of a dataset is called: `{scene:06d}_{view:03d}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,10 @@ class Prediction:
         except AssetError as error:
             raise PredictionError(f"prediction {self.key}, instance {instance}: {error}") from error
         return mesh.problem() or mesh
+
+    def meshes(self, truth: TrueScene) -> dict[int, TriangleMesh | str]:
+        """The listed instances' meshes, or why they count as missing, by id: see `mesh`. `truth` is not looked at."""
+        return {number: self.mesh(number) for number in self.files}
 
     def occupancy(self) -> dict[int, np.ndarray] | None:
         """Predicted voxels (V_i, 3) integer of each instance, in the view-centric cube; None without `occupancy.npz`.
@@ -109,7 +114,9 @@ def list_predictions(root: Path) -> list[str]:
     if not root.is_dir():
         raise PredictionError(f"{root} is no folder of predictions; give the --out of `randscene predict`")
     folders = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    keys = sorted(entry.name for entry in folders if _KEY.fullmatch(entry.name) or (entry / "prediction.json").exists())
+    keys = sorted(
+        entry.name for entry in folders if SAMPLE_KEY.fullmatch(entry.name) or (entry / "prediction.json").exists()
+    )
     if not keys:
         raise PredictionError(f"{root} holds no prediction (folders such as 000012_003, each with a prediction.json)")
     return keys
@@ -166,8 +173,15 @@ def read_prediction(folder: Path) -> Prediction:
     )
 
 
-def check_against(prediction: Prediction, truth: GroundTruth) -> None:
+def check_against(prediction: Prediction, truth: GroundTruth, *, by_id: bool = True) -> None:
     """Refuse a prediction that cannot be compared with this ground truth.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    truth : GroundTruth
+    by_id : bool
+        Instances are matched by their ids, so that each must be one of the truth's.
 
     Raises
     ------
@@ -184,7 +198,7 @@ def check_against(prediction: Prediction, truth: GroundTruth) -> None:
             f"prediction {prediction.key} has another world_to_view than the ground truth: it was made for another "
             f"view or another dataset; predict again for this one"
         )
-    if extra := [number for number in prediction.files if not 1 <= number <= truth.n_instances]:
+    if extra := [number for number in prediction.files if by_id and not 1 <= number <= truth.n_instances]:
         raise PredictionError(
             f"prediction {prediction.key} names instance {extra[0]}, the ground truth has 1 to {truth.n_instances}; "
             f"predict again for this dataset"

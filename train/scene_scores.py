@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from randscene.train.filter_registration import FilterRegistrationParams, filter_registration
+from randscene.train.instance_matching import match_instances
 from randscene.train.legacy_icp import LegacyIcpParams, legacy_icp
 from randscene.train.metrics import aabb_iou, nearest_distances
+from randscene.train.output_layouts import Match
 from randscene.train.protocols import BoxIou, Normalisation, Protocol
 from randscene.train.registration_steps import apply, similarity
 from randscene.train.robust_icp import Registration, RobustIcpParams, robust_icp
@@ -51,6 +53,8 @@ class InstanceScores:
     """After its own normalisation and alignment; None if the protocol does not ask for it."""
     voxel_iou: float | None
     """In the view-centric cube, before any alignment; None if the prediction holds no voxels."""
+    partner: int | None = None
+    """Number of the predicted instance that it was compared with: its own id where ids match instances."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,14 @@ class SceneScores:
     fell_back: bool
     """True if the alignment's last stage was not believed."""
     prediction_seconds: float | None
+    split: str | None = None
+    """The split of the truth, if it has one."""
+    surplus: int = 0
+    """Predicted instances without a partner: more than there are true ones. They count in the scene's cloud."""
+    unusable: str = ""
+    """Predicted instances that could not be scored where no id says which true one they are: `3:zero_area`."""
+    part_overlap: float | None = None
+    """How much the predicted instances overlap (see `part_overlap`), in [0, 1]; None with fewer than two."""
 
     @property
     def n_missing(self) -> int:
@@ -87,7 +99,10 @@ class AlignedScene:
     registration: Registration | None
     """None if the protocol does not align."""
     predicted: dict[int, np.ndarray]
+    """By the id of the true instance; surplus ones follow from `len(true) + 1` on."""
     true: list[np.ndarray]
+    partners: dict[int, int]
+    """Id of each true instance that has one to its partner's number in the prediction."""
     scores: Scores
     """Of the unions; the box IoU of what the protocol's `box_iou` names."""
 
@@ -121,7 +136,7 @@ def compare(predicted: np.ndarray, true: np.ndarray, tau: float) -> Scores:
 
 
 def score_clouds(
-    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], protocol: Protocol
+    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], protocol: Protocol, match: Match = "id"
 ) -> tuple[AlignedScene | None, list[Scores], list[Scores | None]]:
     """Score the surface points of one scene.
 
@@ -132,6 +147,9 @@ def score_clouds(
     true : sequence of (P, 3) float64
         Points of every true instance in id order, in the same cube.
     protocol : Protocol
+    match : {"id", "hungarian"}
+        `hungarian` takes the numbers of the predicted instances for names alone: once the scene is aligned, partners
+        are chosen by the protocol's Chamfer distance (see `match_instances`).
 
     Returns
     -------
@@ -143,7 +161,7 @@ def score_clouds(
     own_missing = missing if protocol.realigned_objects else None
     if not predicted:
         return None, [missing] * len(true), [own_missing] * len(true)
-    tried = [_align(predicted, true, normalisation, protocol) for normalisation in protocol.normalisations]
+    tried = [_align(predicted, true, normalisation, protocol, match) for normalisation in protocol.normalisations]
     best = min(tried, key=lambda one: one.scores.cd_squared)
     in_scene: list[Scores] = []
     realigned: list[Scores | None] = []
@@ -159,7 +177,11 @@ def score_clouds(
 
 
 def _align(
-    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], normalisation: Normalisation, protocol: Protocol
+    predicted: Mapping[int, np.ndarray],
+    true: Sequence[np.ndarray],
+    normalisation: Normalisation,
+    protocol: Protocol,
+    match: Match,
 ) -> AlignedScene:
     ids = sorted(predicted)
     to_unit = [_normaliser(np.concatenate(clouds), normalisation) for clouds in ([predicted[i] for i in ids], true)]
@@ -171,11 +193,27 @@ def _align(
         registration = _register(np.concatenate([placed[i] for i in ids]), whole, protocol.registration)
         moved = {i: apply(registration.transform, placed[i]) for i in ids}
     scores = compare(np.concatenate([moved[i] for i in ids]), whole, protocol.tau)
+    partners = {i: i for i in ids}
+    if match == "hungarian":
+        partners = match_instances(moved, fixed, squared=protocol.chamfer == "cd_squared")
+        named = _by_truth(partners, ids, len(fixed))
+        placed, moved = ({name: clouds[i] for name, i in named.items()} for clouds in (placed, moved))
     if protocol.box_iou != "scene":
         scores = dataclasses.replace(scores, aabb_iou=_objects_box_iou(placed, moved, fixed, protocol.box_iou))
     return AlignedScene(
-        normalisation=normalisation, registration=registration, predicted=moved, true=fixed, scores=scores
+        normalisation=normalisation,
+        registration=registration,
+        predicted=moved,
+        true=fixed,
+        partners=partners,
+        scores=scores,
     )
+
+
+def _by_truth(partners: Mapping[int, int], numbers: Sequence[int], n_true: int) -> dict[int, int]:
+    """Names for predicted instances, to their numbers: the partner's id, surplus ones from `n_true + 1` on."""
+    surplus = sorted(set(numbers) - set(partners.values()))
+    return {**partners, **dict(enumerate(surplus, start=n_true + 1))}
 
 
 def _register(

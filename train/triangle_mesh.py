@@ -1,5 +1,6 @@
 """Triangle meshes as the evaluator needs them: read from GLB, checked, sampled."""
 
+import io
 import json
 import struct
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def glb_header(path: Path) -> dict:
         raise AssetError("unreadable", f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise AssetError("unreadable", f"{path} is not a GLB file: its JSON part does not parse") from error
+    if not isinstance(header, dict):
+        raise AssetError("unreadable", f"{path} is not a GLB file: its JSON part is no object")
     used = header.get("extensionsUsed", [])
     if packed := [name for name in _PACKED if name in used]:
         raise AssetError("packed", f"{path} uses {packed[0]}; export it without mesh compression")
@@ -102,10 +105,42 @@ def glb_header(path: Path) -> dict:
     return dict(header)
 
 
+def glb_nodes(header: dict) -> list[int]:
+    """The nodes of a GLB's scene that show a mesh, in the order of the file's meshes, then of its nodes.
+
+    It is the order in which a program put its objects into the file; the names of nodes are not looked at.
+    """
+    nodes, scenes = header.get("nodes", []), header.get("scenes", [])
+    waiting = list(scenes[header.get("scene", 0)].get("nodes", [])) if scenes else []
+    seen: set[int] = set()
+    while waiting:
+        number = waiting.pop()
+        if number not in seen:
+            seen.add(number)
+            waiting += nodes[number].get("children", [])
+    return sorted((number for number in seen if "mesh" in nodes[number]), key=lambda n: (nodes[n]["mesh"], n))
+
+
+def count_glb_geometries(path: Path) -> int:
+    """How many objects `read_glb_geometries` finds; reads no geometry.
+
+    Raises
+    ------
+    AssetError
+        See `glb_header`.
+    """
+    header = glb_header(path)
+    try:
+        return len(glb_nodes(header))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise AssetError("unreadable", f"{path} does not parse: its nodes do not fit together") from error
+
+
 def read_glb(path: Path) -> dict[str, TriangleMesh]:
     """Every mesh of a GLB file, by node name, turned from glTF's Y-up to Z-up: (x, y, z) -> (x, -z, y).
 
-    Node transforms are applied; the primitives of one node are put together; materials are not read.
+    Node transforms are applied; the primitives of one node, and nodes of one name, are put together; materials are not
+    read.
 
     Parameters
     ----------
@@ -114,38 +149,87 @@ def read_glb(path: Path) -> dict[str, TriangleMesh]:
     Returns
     -------
     dict of str to TriangleMesh
-        Empty if the file holds no triangles. Vertices may be NaN: see `TriangleMesh.problem`.
+        Sorted by name. Empty if the file holds no triangles. Vertices may be NaN: see `TriangleMesh.problem`.
 
     Raises
     ------
     AssetError
         See `glb_header`; `unreadable` also if the geometry does not parse or a face names a vertex that is not there.
     """
+    named: dict[str, list[TriangleMesh]] = {}
+    for name, mesh in _read_nodes(path):
+        if mesh is not None:
+            named.setdefault(name, []).append(z_up(mesh))
+    return {name: join(named[name]) for name in sorted(named)}
+
+
+def read_glb_geometries(path: Path) -> list[TriangleMesh]:
+    """The objects of a GLB file in the order of `glb_nodes`, in the file's own axes, whatever is up in them.
+
+    Node transforms are applied. A node that shows points or lines alone is an object without faces.
+
+    Raises
+    ------
+    AssetError
+        As `read_glb`.
+    """
+    return [join([]) if mesh is None else mesh for _, mesh in _read_nodes(path)]
+
+
+def z_up(mesh: TriangleMesh) -> TriangleMesh:
+    """A mesh with Y up, turned so that Z is: (x, y, z) -> (x, -z, y)."""
+    x, y, z = mesh.vertices.T
+    return TriangleMesh(vertices=np.stack([x, -z, y], axis=1), faces=mesh.faces)
+
+
+def _read_nodes(path: Path) -> list[tuple[str, TriangleMesh | None]]:
+    """Name and geometry, in the file's axes, of each node in the order of `glb_nodes`; None without triangles."""
     header = glb_header(path)
     if not header.get("meshes"):
-        return {}
+        return []
     import trimesh
 
     try:
-        with open(path, "rb") as handle:
-            scene = trimesh.load_scene(handle, file_type="glb", process=False, skip_materials=True)
-        parts: dict[str, list[TriangleMesh]] = {}
-        for node in sorted(scene.graph.nodes_geometry):
+        order = glb_nodes(header)
+        names = [str(node.get("name", number)) for number, node in enumerate(header["nodes"])]
+        # The parser makes names of its own where two are the same or a node has several primitives, at random even.
+        # Names that are numbers can be told apart whatever it adds to them.
+        for number, node in enumerate(header["nodes"]):
+            node["name"] = f"{number:09d}"
+        scene = trimesh.load_scene(
+            io.BytesIO(_with_header(path, header)), file_type="glb", process=False, skip_materials=True
+        )
+        place = {name: number for number, name in enumerate(scene.geometry)}
+        found: dict[int, list[tuple[int, TriangleMesh]]] = {}
+        for node in scene.graph.nodes_geometry:
             matrix, geometry_name = scene.graph[node]
             geometry = scene.geometry[geometry_name]
             if not isinstance(geometry, trimesh.Trimesh):
                 continue
             vertices = np.asarray(geometry.vertices, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-            x, y, z = vertices.T
             faces = np.asarray(geometry.faces, dtype=np.int64).reshape(-1, 3)
             if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-                raise AssetError("unreadable", f"{path}: a face of {node} names a vertex that is not there")
-            parts.setdefault(node, []).append(TriangleMesh(vertices=np.stack([x, -z, y], axis=1), faces=faces))
+                raise AssetError(
+                    "unreadable", f"{path}: a face of {names[int(node[:9])]} names a vertex that is not there"
+                )
+            part = TriangleMesh(vertices=vertices, faces=faces)
+            found.setdefault(int(node[:9]), []).append((place[geometry_name], part))
     except (AssetError, MemoryError):
         raise
     except Exception as error:  # the parser's own exceptions are of many kinds
         raise AssetError("unreadable", f"{path} does not parse: {type(error).__name__}: {error}") from error
-    return {node: join(meshes) for node, meshes in parts.items()}
+    whole = {node: join([part for _, part in sorted(parts, key=lambda one: one[0])]) for node, parts in found.items()}
+    return [(names[number], whole.get(number)) for number in order]
+
+
+def _with_header(path: Path, header: dict) -> bytes:
+    """The bytes of a GLB file with another JSON part."""
+    content = path.read_bytes()
+    (chunk,) = struct.unpack_from("<I", content, 12)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 4)
+    rest = content[20 + chunk :]
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), _JSON_CHUNK) + text + rest
 
 
 def join(meshes: list[TriangleMesh]) -> TriangleMesh:

@@ -12,14 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from randscene.errors import DatasetError
 from randscene.files import write_atomic
-from randscene.seeding import generator
 from randscene.shards.view_sample import RESOLUTION
+from randscene.train.evaluate import sample_scene
 from randscene.train.evaluation_report import EvaluationReport
-from randscene.train.ground_truth import GroundTruth, read_ground_truth
-from randscene.train.prediction_reader import Prediction, list_predictions, read_prediction
+from randscene.train.output_layouts import Match
+from randscene.train.output_scene import Predicted, Truth, predicted_keys, read_predicted
+from randscene.train.prediction_reader import SAMPLE_KEY
 from randscene.train.protocols import Protocol
 from randscene.train.scene_scores import SceneScores, score_clouds
-from randscene.train.triangle_mesh import sample_surface
+from randscene.train.truth_layouts import read_truths
 from randscene.train.voxel_picture import instance_colours, voxel_picture
 
 TRUTH_COLOUR, PREDICTION_COLOUR = (150, 156, 166), (242, 142, 43)
@@ -27,7 +28,7 @@ PAPER, INK, SOFT = (17, 19, 23), (232, 233, 236), (154, 161, 173)
 """Behind the pictures, words, and lesser words: of the preview page's dark theme."""
 FARTHEST = 1.5
 """Points of the prediction with a coordinate beyond this, in the space of the metrics, are left out of the picture."""
-_NAME = re.compile(r"\d{2,}_\d{6,}_\d{3,}\.png")
+_NAME = re.compile(r"\d{2,}_(.+)\.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ class ComparedClouds:
     """One scene's surface points in the space of the metrics, [-1, 1]^3, after alignment."""
 
     predicted: dict[int, np.ndarray]
-    """(P, 3) float64 of each predicted instance by id; empty if nothing was predicted."""
+    """(P, 3) float64 of each predicted instance by the true one's id, surplus ones behind the last; empty if nothing
+    was predicted."""
     true: list[np.ndarray]
     """(P, 3) float64 of every true instance in id order."""
 
@@ -81,42 +83,40 @@ def write_worst_cases(
     PredictionError, DatasetError
         If a file cannot be read.
     """
-    worst = worst_scenes(report, count)
-    there = set(list_predictions(predictions))
-    truths = {truth.key: truth for truth in read_ground_truth(dataset, [scene.key for scene in worst])}
+    worst, reading, truth = worst_scenes(report, count), report.reading, report.truth
+    there = set(predicted_keys(predictions, reading, depth=truth.depth))
+    truths: dict[str, Truth] = {one.key: one for one in read_truths(dataset, truth, [scene.key for scene in worst])}
+    names = {scene.key: scene.key.replace("/", "_") for scene in report.scenes}
     for old in out.glob("*.png"):
-        if _NAME.fullmatch(old.name):
+        found = _NAME.fullmatch(old.name)
+        if found and (found.group(1) in names.values() or SAMPLE_KEY.fullmatch(found.group(1))):
             old.unlink()
     paths = []
     for place, scene in enumerate(worst, start=1):
-        prediction = read_prediction(predictions / scene.key) if scene.key in there else None
-        clouds = compared_clouds(truths[scene.key], prediction, report.protocol, report.seed)
+        prediction = read_predicted(predictions, scene.key, reading) if scene.key in there else None
+        clouds = compared_clouds(truths[scene.key], prediction, report.protocol, report.seed, reading.match)
         picture = io.BytesIO()
         Image.fromarray(worst_case_sheet(scene, clouds, report.protocol, size)).save(picture, format="PNG")
-        paths.append(out / f"{place:02d}_{scene.key}.png")
+        paths.append(out / f"{place:02d}_{names[scene.key]}.png")
         write_atomic(paths[-1], picture.getvalue())
         if progress is not None:
             progress(place, len(worst))
     return paths
 
 
-def compared_clouds(truth: GroundTruth, prediction: Prediction | None, protocol: Protocol, seed: int) -> ComparedClouds:
+def compared_clouds(
+    truth: Truth, prediction: Predicted | None, protocol: Protocol, seed: int, match: Match = "id"
+) -> ComparedClouds:
     """The points that `score_scene` compares for one view, where the protocol's alignment leaves them.
 
     Where nothing was predicted, the truth lies in the model's output range times two.
     """
-    predicted, true = {}, []
-    for number, mesh in enumerate(truth.meshes(), start=1):
-        # The same streams as where they were scored: the same points, and so the same alignment.
-        rng = generator(seed, "surface", truth.key, number, "truth")
-        true.append(sample_surface(mesh, protocol.points_per_object, rng))
-        found = "missing" if prediction is None else prediction.mesh(number)
-        if not isinstance(found, str):
-            rng = generator(seed, "surface", truth.key, number, "prediction")
-            predicted[number] = sample_surface(found, protocol.points_per_object, rng)
-    aligned, _, _ = score_clouds(predicted, true, dataclasses.replace(protocol, realigned_objects=False))
+    # The same streams as where they were scored: the same points, and so the same alignment.
+    sampled = sample_scene(truth, prediction, protocol.points_per_object, seed)
+    alone = dataclasses.replace(protocol, realigned_objects=False)
+    aligned, _, _ = score_clouds(sampled.predicted, sampled.true, alone, match)
     if aligned is None:
-        return ComparedClouds(predicted={}, true=[2 * cloud for cloud in true])
+        return ComparedClouds(predicted={}, true=[2 * cloud for cloud in sampled.true])
     return ComparedClouds(predicted=aligned.predicted, true=aligned.true)
 
 
@@ -157,7 +157,7 @@ def worst_case_sheet(scene: SceneScores, clouds: ComparedClouds, protocol: Proto
     low, high = whole.min(axis=0), whole.max(axis=0)
     centre, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6)
     predicted, true = ([_voxels((cloud - centre) / half) for cloud in side] for side in (shown, clouds.true))
-    colours = instance_colours(len(true))
+    colours = instance_colours(max([len(true), *ids]))
     overlay = voxel_picture([_union(predicted), _union(true)], size, colours=[PREDICTION_COLOUR, TRUTH_COLOUR])
     panels = [
         (overlay, "prediction (orange) over truth (grey)"),
@@ -173,6 +173,8 @@ def worst_case_sheet(scene: SceneScores, clouds: ComparedClouds, protocol: Proto
 
 def _predicted_title(scene: SceneScores) -> str:
     title = f"prediction: {_count(len(scene.instances) - scene.n_missing)}"
+    if scene.surplus:
+        title += f" and {scene.surplus} surplus"
     missing = [str(one.id) for one in scene.instances if one.problem is not None]
     return f"{title}; without {', '.join(missing)}" if missing else title
 
