@@ -17,9 +17,10 @@ from randscene.errors import DatasetError, PredictionError, SpecError
 from randscene.files import write_atomic
 from randscene.generator.scene_glb import scene_glb
 from randscene.shards import ViewSample, encode_members, write_shard
-from randscene.train.evaluate import evaluate
-from randscene.train.ground_truth import read_ground_truth
+from randscene.train.evaluate import evaluate, score_scene
+from randscene.train.ground_truth import ground_truth, read_ground_truth
 from randscene.train.metrics import chamfer
+from randscene.train.prediction_reader import read_prediction
 from randscene.train.protocols import ISCENE, PROTOCOLS, load_protocol
 from randscene.train.scene_scores import penalty
 from randscene.train.triangle_mesh import TriangleMesh, face_areas, read_glb, sample_surface
@@ -229,6 +230,52 @@ def test_an_instance_without_geometry_is_penalised_and_named(dataset, tmp_path, 
     assert row["object_realigned_f_score"] == pytest.approx(2 / 3, abs=0.02)
     # The scene is short of one box: precision stays, recall falls.
     assert row["scene_f_score"] < 0.95
+
+
+def test_where_instances_stand_is_told_apart_from_their_shape(dataset, tmp_path):
+    predict(tmp_path / "right")
+    row = one_row(tmp_path / "right", dataset)
+    assert row["centre_error"] < 0.03 and row["yaw_error_deg"] == 0 and row["duplicate_rate"] is None
+    # The third box is shown where the second one stands.
+    vertices, faces = box(*BOXES[2])
+    there = moved(view_frame(0), vertices + (box(*BOXES[1])[0].mean(axis=0) - vertices.mean(axis=0)))
+    predict(tmp_path / "wrong", meshes={3: scene_glb([(there, faces)])})
+    assert one_row(tmp_path / "wrong", dataset)["centre_error"] > 0.1
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_equal_objects_in_one_place_are_counted_as_duplicates(dataset_source, tmp_path, equal):
+    root = Path(shutil.copytree(dataset_source, tmp_path / "dataset"))
+    sample = sample_of(0)
+    for number, instance in enumerate(sample.meta["instances"]):
+        instance["uid"] = "box" if equal else f"box-{number}"
+    truth = dataclasses.replace(ground_truth(sample, root), glb=root / "scenes" / f"{SCENE:06d}.glb")
+    faces = box(*BOXES[0])[1]
+    one = scene_glb([(moved(view_frame(0), box(*BOXES[0])[0]), faces)])
+    predict(tmp_path / "p", meshes={1: one, 2: one, 3: one})
+    unaligned = dataclasses.replace(SMALL, registration=None, normalisations=("fixed_range",))
+    scores = score_scene(truth, read_prediction(tmp_path / "p" / KEYS[0]), unaligned)
+    assert scores.duplicate_rate == (1 if equal else None)
+
+
+def test_a_prediction_in_canonical_space_is_moved_into_the_truths_frame(dataset, tmp_path):
+    from randscene.train.triangle_mesh import cube_transform
+
+    world = np.concatenate([box(*one)[0] for one in BOXES])
+    canonical = cube_transform(world, np.eye(3))
+    back = canonical @ np.linalg.inv(view_frame(0))
+    about = {"frame": "canonical", "world_to_view": None, "dataset_fingerprint": "f00d"}
+    predict(tmp_path / "p", change=lambda vertices: moved(back, vertices), about=about, occupancy=True)
+    unaligned = dataclasses.replace(SMALL, registration=None, normalisations=("fixed_range",))
+    row = evaluate(tmp_path / "p", dataset, unaligned, workers=1).rows()[0]
+    assert row["scene_f_score"] == row["object_f_score"] == 1 and row["centre_error"] < 0.03
+    assert row["voxel_iou"] is None, "its grid is another"
+    predict(tmp_path / "not-moved", about=about)
+    wrong = evaluate(tmp_path / "not-moved", dataset, unaligned, workers=1).rows()[0]
+    assert wrong["scene_f_score"] < 0.9
+    predict(tmp_path / "full", about=about | {"frame": "full"})
+    with pytest.raises(PredictionError, match="only from canonical space can it be moved"):
+        evaluate(tmp_path / "full", dataset, unaligned, workers=1)
 
 
 def test_an_instance_that_is_not_listed_counts_as_missing(dataset, tmp_path):

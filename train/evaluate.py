@@ -13,8 +13,9 @@ from randscene.train.metrics import voxel_iou
 from randscene.train.output_layouts import OWN, Match, PredictionReading
 from randscene.train.output_scene import Predicted, Truth, check_predicted, predicted_keys, read_predicted
 from randscene.train.part_overlap import part_overlap
+from randscene.train.placement import InstancePlacement, duplicate_rate, instance_placement
 from randscene.train.protocols import Protocol, load_protocol
-from randscene.train.scene_scores import InstanceScores, SceneScores, penalty, score_clouds
+from randscene.train.scene_scores import AlignedScene, InstanceScores, SceneScores, penalty, score_clouds
 from randscene.train.triangle_mesh import TriangleMesh, sample_surface
 from randscene.train.truth_layouts import DATASET, TruthReading, read_truths
 from randscene.train.worker_pool import usable_cores, worker_pool
@@ -189,6 +190,7 @@ def score_scene(
     # Without ids, nothing says which true instance a broken one was meant for.
     by_id = sampled.problems if match == "id" else {}
     registration = aligned.registration if aligned else None
+    placed = _placements(aligned)
     return SceneScores(
         key=truth.key,
         scene=aligned.scores if aligned else penalty(protocol),
@@ -199,6 +201,7 @@ def score_scene(
                 in_scene=in_scene[number - 1],
                 realigned=realigned[number - 1],
                 voxel_iou=instance_voxels[number - 1],
+                placement=placed.get(number),
                 partner=partners.get(number),
             )
             for number in range(1, truth.n_instances + 1)
@@ -213,8 +216,20 @@ def score_scene(
         split=truth.split,
         surplus=len(sampled.predicted) - len(partners),
         unusable=" ".join(f"{number}:{why}" for number, why in sampled.problems.items() if match != "id"),
+        duplicate_rate=duplicate_rate(aligned.predicted, aligned.true, truth.uids) if aligned and truth.uids else None,
         part_overlap=part_overlap(sampled.meshes),
     )
+
+
+def _placements(aligned: AlignedScene | None) -> dict[int, InstancePlacement]:
+    """Of every instance that was predicted, by its id."""
+    if aligned is None:
+        return {}
+    return {
+        number: instance_placement(aligned.predicted[number], cloud)
+        for number, cloud in enumerate(aligned.true, start=1)
+        if number in aligned.predicted
+    }
 
 
 def _voxel_scores(

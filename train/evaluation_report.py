@@ -20,6 +20,8 @@ from randscene.train.truth_layouts import DATASET, TruthReading
 
 REPORT_SCHEMA = 3
 MEASURES = tuple(field.name for field in dataclasses.fields(Scores))
+PLACEMENT = ("centre_error", "yaw_error_deg", "duplicate_rate")
+"""Columns of where instances stand (see `placement`): means over those that were predicted."""
 NO_SPLIT = "-"
 LEVELS = ("scene", "object", "object_matched", "object_realigned")
 """Of a row's columns `{level}_{measure}`:
@@ -198,6 +200,9 @@ def row(scene: SceneScores) -> dict[str, Any]:
         },
         "voxel_iou": scene.voxel_iou,
         "object_voxel_iou": _mean(one.voxel_iou for one in instances),
+        "centre_error": _mean(one.placement.centre_error for one in instances if one.placement),
+        "yaw_error_deg": _mean(one.placement.yaw_error_deg for one in instances if one.placement),
+        "duplicate_rate": scene.duplicate_rate,
         "part_overlap": scene.part_overlap,
         "normalisation": scene.normalisation,
         "fitness": scene.fitness,
@@ -210,7 +215,7 @@ def row(scene: SceneScores) -> dict[str, Any]:
 def _numeric_columns() -> list[str]:
     return [
         *(f"{level}_{measure}" for level in LEVELS for measure in MEASURES),
-        *("voxel_iou", "object_voxel_iou", "part_overlap", "fitness", "rmse", "prediction_seconds"),
+        *("voxel_iou", "object_voxel_iou", *PLACEMENT, "part_overlap", "fitness", "rmse", "prediction_seconds"),
     ]
 
 

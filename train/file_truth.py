@@ -10,7 +10,7 @@ import numpy as np
 from randscene.errors import AssetError, DatasetError
 from randscene.train.ground_truth import TrueScene
 from randscene.train.output_layouts import Piece, UpAxis
-from randscene.train.triangle_mesh import TriangleMesh, glb_header, join, read_glb_geometries, z_up
+from randscene.train.triangle_mesh import TriangleMesh, cube_transform, glb_header, join, read_glb_geometries, z_up
 
 POLE = 1e-6
 """A camera that looks along the vertical but for this share has no heading of its own."""
@@ -30,6 +30,8 @@ class FileTruth:
     split: str | None = None
     coords: None = None
     """No voxels."""
+    uids: None = None
+    """Files do not say which of them are copies of one object."""
 
     @property
     def n_instances(self) -> int:
@@ -117,17 +119,6 @@ def heading_rotation(camera_to_world: np.ndarray, middle: np.ndarray) -> np.ndar
         raise DatasetError("a camera looks straight up or down and its right axis is vertical: it has no heading")
     # By -pi/2 - psi, where (cosine, sine) are psi's.
     return np.array([[-sine, cosine, 0], [-cosine, -sine, 0], [0, 0, 1]], np.float64)
-
-
-def cube_transform(vertices: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """(4, 4) that rotates points (V, 3), then centres their box and makes its largest side 1."""
-    turned = vertices @ rotation.T
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    side = float((high - low).max())
-    transform = np.eye(4)
-    transform[:3, :3] = rotation / side
-    transform[:3, 3] = -(low + high) / (2 * side)
-    return transform
 
 
 def file_truth(key: str, pieces: Sequence[Piece], up_axis: UpAxis, camera: np.ndarray | None) -> FileTruth:

@@ -49,6 +49,8 @@ class GroundTruth:
     """(4, 4) float64, metres, Blender's camera; None if the sample does not say."""
     split: str | None = None
     """The split that the sample belongs to."""
+    uids: tuple[str, ...] | None = None
+    """What each instance is a copy of, in id order; None if the sample does not say."""
 
     @property
     def n_instances(self) -> int:
@@ -129,9 +131,10 @@ def ground_truth(sample: ViewSample, root: Path) -> GroundTruth:
         scene, frame = int(meta["scene"]), str(meta["frame"])
         matrix = np.asarray(meta["world_to_view"], dtype=np.float64)
         instances = len(meta["instances"])
+        uids = [one.get("uid") for one in meta["instances"]]
         placed, split = meta.get("camera_to_world"), meta.get("split")
         camera = None if placed is None else np.asarray(placed, dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"a sample of {root} has a broken json member: {error!r}") from error
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise DatasetError(f"sample {sample.key} of {root}: world_to_view is not a finite 4x4 matrix")
@@ -150,6 +153,7 @@ def ground_truth(sample: ViewSample, root: Path) -> GroundTruth:
         offsets=sample.offsets,
         camera_to_world=camera,
         split=None if split is None else str(split),
+        uids=None if None in uids else tuple(map(str, uids)),
     )
 
 

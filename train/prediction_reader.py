@@ -21,7 +21,7 @@ import numpy as np
 
 from randscene.errors import AssetError, PredictionError
 from randscene.train.ground_truth import GroundTruth, TrueScene
-from randscene.train.triangle_mesh import TriangleMesh, glb_header, join, read_glb
+from randscene.train.triangle_mesh import TriangleMesh, cube_transform, glb_header, join, read_glb
 
 PREDICTION_SCHEMA = 1
 FRAME_TOLERANCE = 1e-4
@@ -37,8 +37,8 @@ class Prediction:
     folder: Path
     key: str
     frame: str
-    world_to_view: np.ndarray
-    """(4, 4) float64."""
+    world_to_view: np.ndarray | None
+    """(4, 4) float64; None for a dataset's view that was predicted in another frame than its own (see `meshes`)."""
     files: Mapping[int, Path | None]
     """Instance id to its GLB, None where the model gave no geometry; in the order of `prediction.json`."""
     seconds: float | None
@@ -69,11 +69,25 @@ class Prediction:
         return mesh.problem() or mesh
 
     def meshes(self, truth: TrueScene) -> dict[int, TriangleMesh | str]:
-        """The listed instances' meshes, or why they count as missing, by id: see `mesh`. `truth` is not looked at."""
-        return {number: self.mesh(number) for number in self.files}
+        """The listed instances' meshes, or why they count as missing, by id: see `mesh`.
+
+        In the frame `canonical` of a dataset of another one the true scene's box tells where the cube of the
+        prediction lies: it is not turned, and the box is centred and scaled to fill it. So the meshes are moved into
+        the truth's cube, where errors count alike in every frame. Otherwise `truth` is not looked at.
+        """
+        found = {number: self.mesh(number) for number in self.files}
+        if self.world_to_view is not None:
+            return found
+        to_world = np.linalg.inv(truth.world_to_view)
+        world = join([mesh.moved(to_world) for mesh in truth.meshes])
+        own = cube_transform(world.vertices[world.faces].reshape(-1, 3), np.eye(3))
+        move = truth.world_to_view @ np.linalg.inv(own)
+        return {number: mesh if isinstance(mesh, str) else mesh.moved(move) for number, mesh in found.items()}
 
     def occupancy(self) -> dict[int, np.ndarray] | None:
-        """Predicted voxels (V_i, 3) integer of each instance, in the view-centric cube; None without `occupancy.npz`.
+        """Predicted voxels (V_i, 3) integer of each instance, in the truth's view-centric cube.
+
+        None without `occupancy.npz`, and for a prediction in another frame, whose grid is another.
 
         Raises
         ------
@@ -81,7 +95,7 @@ class Prediction:
             If the file is broken or does not fit `prediction.json`.
         """
         path = self.folder / "occupancy.npz"
-        if not path.exists():
+        if self.world_to_view is None or not path.exists():
             return None
         try:
             with np.load(path, allow_pickle=False) as members:
@@ -143,7 +157,7 @@ def read_prediction(folder: Path) -> Prediction:
     try:
         key, frame, up_axis = content["key"], content["frame"], content["up_axis"]
         placed = content["world_to_view"]
-        matrix = np.asarray(np.eye(4) if placed is None else placed, dtype=np.float64)
+        matrix = None if placed is None else np.asarray(placed, dtype=np.float64)
         entries = [(int(entry["id"]), entry["file"]) for entry in content["instances"]]
         seconds = content.get("seconds")
         seconds = None if seconds is None else float(seconds)
@@ -153,9 +167,13 @@ def read_prediction(folder: Path) -> Prediction:
         raise PredictionError(f"{path} is the prediction of {key!r}, not of {folder.name}; was the folder renamed?")
     if up_axis != "Y":
         raise PredictionError(f"{path}: up_axis is {up_axis!r}; GLB files are read as glTF has them, Y-up")
-    if placed is None:
+    if matrix is None and content.get("dataset_fingerprint") is None:
         raise PredictionError(f"{path} has no world_to_view: a picture without a known camera has no ground truth")
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+    if matrix is None and frame != "canonical":
+        raise PredictionError(
+            f"{path}: predicted in frame {frame!r} for a dataset of another; only from canonical space can it be moved"
+        )
+    if matrix is not None and (matrix.shape != (4, 4) or not np.isfinite(matrix).all()):
         raise PredictionError(f"{path}: world_to_view is not a finite 4x4 matrix")
     files: dict[int, Path | None] = {}
     for number, name in entries:
@@ -188,12 +206,13 @@ def check_against(prediction: Prediction, truth: GroundTruth, *, by_id: bool = T
     PredictionError
         If it lives in another frame or names an instance that the truth does not have.
     """
-    if prediction.frame != truth.frame:
+    if prediction.frame != truth.frame and prediction.world_to_view is not None:
         raise PredictionError(
             f"prediction {prediction.key} is in frame {prediction.frame!r}, the ground truth in {truth.frame!r}; "
             f"predict again for this dataset"
         )
-    if not np.allclose(prediction.world_to_view, truth.world_to_view, rtol=0, atol=FRAME_TOLERANCE):
+    placed = truth.world_to_view if prediction.world_to_view is None else prediction.world_to_view
+    if not np.allclose(placed, truth.world_to_view, rtol=0, atol=FRAME_TOLERANCE):
         raise PredictionError(
             f"prediction {prediction.key} has another world_to_view than the ground truth: it was made for another "
             f"view or another dataset; predict again for this one"

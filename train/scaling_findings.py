@@ -21,10 +21,13 @@ HEADLINES = {
         "object_cd_squared": "object CD²",
         "object_f_score": "object F",
         "voxel_iou": "voxel IoU",
+        "centre_error": "centre error",
+        "yaw_error_deg": "yaw error, degrees",
+        "duplicate_rate": "duplicates",
     },
 }
 """What tables, curves and comparisons show of each kind, and how it is called; `table.json` has the means of all."""
-SHARES = ("f_score", "iou", "missing")
+SHARES = ("f_score", "iou", "missing", "_rate")
 """Endings of metrics that lie in [0, 1]."""
 
 

@@ -18,7 +18,7 @@ from randscene.files import exclusive, write_atomic
 from randscene.shards import Dataset, open_dataset
 from randscene.train.checkpoint import latest_checkpoint
 from randscene.train.evaluate import evaluate
-from randscene.train.evaluation_report import LEVELS, MEASURES, EvaluationReport
+from randscene.train.evaluation_report import LEVELS, MEASURES, PLACEMENT, EvaluationReport
 from randscene.train.held_out_loss import held_out_loss
 from randscene.train.predict import Predictor, usual_pace
 from randscene.train.prediction_view import View, choose_views
@@ -196,7 +196,12 @@ class _Work:
 def scores_by_view(report: EvaluationReport) -> dict[str, dict[str, float | None]]:
     """Scores by key and column: those of `scores.csv` that the same predictions always get, and `missing`, the share
     of instances that count as missing."""
-    columns = [*(f"{level}_{measure}" for level in LEVELS for measure in MEASURES), "voxel_iou", "object_voxel_iou"]
+    columns = [
+        *(f"{level}_{measure}" for level in LEVELS for measure in MEASURES),
+        "voxel_iou",
+        "object_voxel_iou",
+        *PLACEMENT,
+    ]
     return {
         row["key"]: {
             **{column: row[column] for column in columns},

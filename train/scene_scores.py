@@ -11,6 +11,7 @@ from randscene.train.instance_matching import match_instances
 from randscene.train.legacy_icp import LegacyIcpParams, legacy_icp
 from randscene.train.metrics import aabb_iou, nearest_distances
 from randscene.train.output_layouts import Match
+from randscene.train.placement import InstancePlacement
 from randscene.train.protocols import BoxIou, Normalisation, Protocol
 from randscene.train.registration_steps import apply, similarity
 from randscene.train.robust_icp import Registration, RobustIcpParams, robust_icp
@@ -53,6 +54,8 @@ class InstanceScores:
     """After its own normalisation and alignment; None if the protocol does not ask for it."""
     voxel_iou: float | None
     """In the view-centric cube, before any alignment; None if the prediction holds no voxels."""
+    placement: InstancePlacement | None = None
+    """How it stands after the scene's alignment; None if it is missing."""
     partner: int | None = None
     """Number of the predicted instance that it was compared with: its own id where ids match instances."""
 
@@ -83,6 +86,9 @@ class SceneScores:
     """Predicted instances without a partner: more than there are true ones. They count in the scene's cloud."""
     unusable: str = ""
     """Predicted instances that could not be scored where no id says which true one they are: `3:zero_area`."""
+    duplicate_rate: float | None = None
+    """Share of the pairs of equal objects that were put in one place (see `placement`), in [0, 1]; None without a pair,
+    or where the truth does not say what is equal."""
     part_overlap: float | None = None
     """How much the predicted instances overlap (see `part_overlap`), in [0, 1]; None with fewer than two."""
 

@@ -241,3 +241,14 @@ def join(meshes: list[TriangleMesh]) -> TriangleMesh:
             [np.zeros((0, 3), np.int64), *(mesh.faces + start for mesh, start in zip(meshes, starts, strict=False))]
         ),
     )
+
+
+def cube_transform(vertices: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """(4, 4) that rotates points (V, 3), then centres their box and makes its largest side 1."""
+    turned = vertices @ rotation.T
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    side = float((high - low).max())
+    transform = np.eye(4)
+    transform[:3, :3] = rotation / side
+    transform[:3, 3] = -(low + high) / (2 * side)
+    return transform
