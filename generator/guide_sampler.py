@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 
+from randscene.compiled import compiled
 from randscene.generator import shading
-from randscene.generator.compiled import compiled
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import Camera
 from randscene.generator.trigonometry import tan_half

@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 
+from randscene.compiled import compiled
 from randscene.demodulation import modulator
 from randscene.display import srgb_on_black
-from randscene.generator.compiled import compiled
 from randscene.generator.guide_sampler import MISS, GuidePixels, GuideSampler
 from randscene.generator.recipe import Camera
 from randscene.generator.rendered_view import ShadingLayers

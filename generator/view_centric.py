@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from randscene.compiled import compiled
 from randscene.errors import AssetError, RandsceneError
-from randscene.generator.compiled import compiled
 from randscene.generator.trigonometry import cos_sin
 
 FRAMES = ("yaw", "full", "canonical")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from randscene.compiled import compiled
 from randscene.errors import AssetError
-from randscene.generator.compiled import compiled
 
 BOUND = 0.5 - 1e-6
 """Vertices are clamped to +-BOUND: for those that normalisation left a rounding error outside the cube."""

@@ -11,7 +11,9 @@ from scipy.spatial import cKDTree
 
 from randscene.train import registration_steps as steps
 from randscene.train.correspondences import Correspondences
+from randscene.train.point_tree import PointTree
 from randscene.train.robust_icp import RobustIcpParams, robust_icp
+from randscene.train.surface_normals import SurfaceNormals
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CASES = json.loads((GOLDEN / "alignment.json").read_text())
@@ -203,27 +205,102 @@ def test_normals_of_a_sphere_point_to_its_centre_and_lonely_points_have_none():
     rng = np.random.default_rng(11)
     sphere = rng.normal(size=(5000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
-    normals = steps.estimate_normals(cKDTree(np.concatenate([sphere, [[9.0, 9, 9]]])), radius=0.2, neighbours=30)
-    assert np.abs(np.einsum("ij,ij->i", normals[:-1], sphere)).min() > 0.98
-    np.testing.assert_array_equal(normals[-1], 0)
+    tree = PointTree(np.concatenate([sphere, [[9.0, 9, 9]]]))
+    surface = SurfaceNormals(tree, radius=0.2, neighbours=30)
+    surface.find(np.arange(len(tree), dtype=np.int32))
+    lonely = tree.points[:, 0] == 9
+    cosines = np.einsum("ij,ij->i", surface.normals, tree.points)
+    assert np.abs(cosines[~lonely]).min() > 0.98
+    np.testing.assert_array_equal(surface.normals[lonely], 0)
 
 
+def test_normals_are_the_directions_of_least_scatter_of_the_nearest_points():
+    rng = np.random.default_rng(12)
+    cloud = rng.uniform(-1, 1, (800, 3)) * [1, 0.4, 0.1]
+    tree = PointTree(cloud)
+    surface = SurfaceNormals(tree, radius=0.25, neighbours=12)
+    asked = np.array([5, 700, 5, -1, 31], np.int32)
+    surface.find(asked)
+    assert np.count_nonzero(surface.normals.any(axis=1)) == 3
+    surface.find(np.arange(len(tree), dtype=np.int32))
+    distance, nearest = cKDTree(tree.points).query(tree.points, k=12, distance_upper_bound=0.25)
+    for row in range(len(tree)):
+        near = tree.points[nearest[row, np.isfinite(distance[row])]]
+        spread, directions = np.linalg.eigh(np.cov(near.T, bias=True))
+        assert abs(surface.normals[row] @ directions[:, 0]) > 1 - 1e-9 or spread[1] - spread[0] < 1e-4 * spread[2]
+
+
+def test_a_flat_patch_along_the_axes_has_its_normal():
+    x, y = np.meshgrid(np.arange(5.0), np.arange(5.0))
+    surface = SurfaceNormals(PointTree(np.column_stack([x.ravel(), y.ravel(), np.zeros(25)])), 2.0, 9)
+    surface.find(np.arange(25, dtype=np.int32))
+    np.testing.assert_array_equal(np.abs(surface.normals), np.tile([0.0, 0, 1], (25, 1)))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("reach", [0.2, np.inf])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 500))
+@settings(max_examples=20, deadline=None)
+def test_the_tree_finds_the_nearest_points_whatever_it_is_told_to_begin_with(k, reach, seed, size):
+    rng = np.random.default_rng(seed)
+    cloud = rng.normal(size=(size, 3)) * rng.choice([0.0, 0.01, 1.0], (1, 3))
+    queries = rng.normal(size=(200, 3))
+    tree = PointTree(cloud)
+    np.testing.assert_array_equal(tree.points, cloud[tree.order])
+    np.testing.assert_array_equal(np.sort(tree.order), np.arange(size))
+    nearest = np.array([rng.permutation(np.arange(-k, size))[:k] for _ in range(200)], np.int32).clip(-1)
+    squared = np.zeros((200, k))
+    rows = np.flatnonzero(rng.random(200) < 0.7)
+    untouched = np.setdiff1d(np.arange(200), rows)
+    before = nearest.copy()
+    tree.search(queries, rows, nearest, squared, reach)
+    wanted = cKDTree(cloud).query(queries, k=[*range(1, k + 1)], distance_upper_bound=reach)[0]
+    np.testing.assert_allclose(np.sqrt(squared[rows]), wanted[rows], rtol=1e-12)
+    np.testing.assert_array_equal(nearest[rows] < 0, np.isinf(wanted[rows]))
+    found = nearest[rows]
+    gaps = np.linalg.norm(queries[rows][:, None] - tree.points[found], axis=2)
+    np.testing.assert_allclose(gaps[found >= 0], wanted[rows][found >= 0], rtol=1e-12)
+    assert all(len(set(row[row >= 0])) == np.count_nonzero(row >= 0) for row in found)
+    np.testing.assert_array_equal(nearest[untouched], before[untouched])
+
+
+@pytest.mark.parametrize("threshold", [0.15, np.inf])
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
-def test_remembered_correspondences_are_those_of_a_full_search(seed):
+def test_remembered_correspondences_are_those_of_a_full_search(threshold, seed):
     rng = np.random.default_rng(seed)
-    tree = cKDTree(rng.uniform(-1, 1, (400, 3)))
+    tree = PointTree(rng.uniform(-1, 1, (400, 3)))
     moving = rng.uniform(-1.3, 1.3, (300, 3))
-    correspondences = Correspondences(tree, len(moving), 0.15)
+    correspondences = Correspondences(tree, len(moving), threshold)
     for _ in range(8):
         moving = moving + rng.normal(size=3) * 10 ** rng.uniform(-5, -0.5)
         found = correspondences.match(moving)
-        distance, nearest = tree.query(moving, distance_upper_bound=0.15)
+        distance, nearest = cKDTree(tree.points).query(moving, distance_upper_bound=threshold)
         inliers = np.isfinite(distance)
-        np.testing.assert_array_equal(found.inliers, inliers)
-        np.testing.assert_array_equal(found.nearest, nearest[inliers])
+        np.testing.assert_array_equal(found.nearest, np.where(inliers, nearest, -1))
+        assert found.n_inliers == inliers.sum()
         assert found.fitness == inliers.mean()
         assert found.rmse == pytest.approx(np.sqrt(np.mean(distance[inliers] ** 2)) if inliers.any() else 0)
+
+
+def test_pairs_by_row_numbers_are_those_pairs_and_rows_without_one_take_no_part():
+    rng = np.random.default_rng(13)
+    source, target, normals = (rng.normal(size=(size, 3)) for size in (60, 90, 90))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    nearest = rng.integers(-20, 90, 60).clip(-1).astype(np.int32)
+    paired = nearest >= 0
+    assert not paired.all()
+    rows = nearest[paired]
+    np.testing.assert_allclose(
+        steps.umeyama(source, target, nearest, with_scale=True),
+        steps.umeyama(source[paired], target[rows], with_scale=True),
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        steps.tukey_point_to_plane(source, target, normals, 2.0, nearest),
+        steps.tukey_point_to_plane(source[paired], target[rows], normals[rows], 2.0),
+        atol=1e-12,
+    )
 
 
 def test_down_sampling_leaves_one_mean_a_cell():
@@ -238,5 +315,49 @@ def test_trimmed_chamfer_leaves_the_farthest_out():
     a[:, 0] = np.arange(10)
     b = a.copy()
     b[:2, 2] = 100.0
-    assert steps.trimmed_chamfer(cKDTree(a), cKDTree(b), np.eye(4), 0.2) == pytest.approx(0)
-    assert steps.trimmed_chamfer(cKDTree(a), cKDTree(b), np.eye(4), 0.0) > 10
+    assert steps.trimmed_chamfer(PointTree(a), PointTree(b), np.eye(4), 0.2) == pytest.approx(0)
+    assert steps.trimmed_chamfer(PointTree(a), PointTree(b), np.eye(4), 0.0) > 10
+
+
+def test_every_stage_ends_where_open3d_s_registration_ends():
+    open3d = pytest.importorskip("open3d")
+    registration = open3d.pipelines.registration
+    target = lopsided(14)
+    motion = steps.similarity(1, turn(0.06, (0.2, -0.3, 0.9)), np.array([0.01, -0.02, 0.015]))
+    source = steps.apply(np.linalg.inv(motion), lopsided(14, 2400)) + 0.004 * np.random.default_rng(14).normal(
+        size=(2400, 3)
+    )
+    clouds = [open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points)) for points in (source, target)]
+    clouds[1].estimate_normals(open3d.geometry.KDTreeSearchParamHybrid(radius=0.12, max_nn=30))
+    tree = PointTree(target)
+    surface = SurfaceNormals(tree, 0.12, 30)
+    surface.find(np.arange(len(tree), dtype=np.int32))
+    cosines = np.einsum("ij,ij->i", surface.normals, np.asarray(clouds[1].normals)[tree.order])
+    # Where neighbours lie along a line, or two are equally far, a normal is a matter of rounding.
+    assert np.mean(np.abs(cosines) > 1 - 1e-6) > 0.99
+
+    k = 0.045
+    normals = np.asarray(clouds[1].normals)[tree.order]
+    cases = {
+        "point_to_point": (
+            lambda moved, nearest: steps.umeyama(moved, tree.points, nearest),
+            registration.TransformationEstimationPointToPoint(False),
+        ),
+        "with_scale": (
+            lambda moved, nearest: steps.umeyama(moved, tree.points, nearest, with_scale=True),
+            registration.TransformationEstimationPointToPoint(True),
+        ),
+        "point_to_plane": (
+            lambda moved, nearest: steps.tukey_point_to_plane(moved, tree.points, normals, k, nearest),
+            registration.TransformationEstimationPointToPlane(registration.TukeyLoss(k=k)),
+        ),
+    }
+    for name, (step, estimation) in cases.items():
+        mine = steps.icp(source, tree, np.eye(4), step, threshold=0.1, iterations=300, tolerance=1e-10)
+        theirs = registration.registration_icp(
+            *clouds, 0.1, np.eye(4), estimation, registration.ICPConvergenceCriteria(1e-14, 1e-14, 300)
+        )
+        np.testing.assert_allclose(mine.transform, theirs.transformation, atol=1e-6, err_msg=name)
+        assert mine.fitness == pytest.approx(theirs.fitness, abs=1e-9)
+        assert mine.rmse == pytest.approx(theirs.inlier_rmse, rel=1e-5)
+        assert np.abs(mine.transform - np.eye(4)).max() > 0.01

@@ -15,6 +15,7 @@ import numpy as np
 from randscene.train import registration_steps as steps
 from randscene.train.correspondences import Correspondences
 from randscene.train.metrics import as_cloud
+from randscene.train.point_tree import PointTree
 from randscene.train.robust_icp import Registration
 
 
@@ -57,25 +58,24 @@ def legacy_icp(source: np.ndarray, target: np.ndarray, params: LegacyIcpParams) 
     ValueError
         If a cloud is not (n, 3), is empty, or holds NaN or infinity.
     """
-    from scipy.spatial import cKDTree
-
     source, target = as_cloud(source, "source"), as_cloud(target, "target")
     if not (len(source) and len(target)):
         raise ValueError("legacy ICP needs at least one point in each cloud")
     motion_of = wrongly_transposed_motion if params.wrong_transpose else steps.umeyama
-    tree = cKDTree(target)
-    # In the order of a tree's leaves neighbouring queries share the processor's caches.
-    start = source[cKDTree(source).indices]
+    tree = PointTree(target)
+    # In the order of a tree neighbouring queries share the processor's caches.
+    start = PointTree(source).points
     correspondences = Correspondences(tree, len(start), np.inf)
     transform, moved = np.eye(4), start
     nearest = correspondences.match(moved).nearest
     last = np.inf
     for _ in range(params.iterations):
-        motion = motion_of(moved, target[nearest])
+        matched = tree.points[nearest]
+        motion = motion_of(moved, matched)
         transform = motion @ transform
         moved = steps.apply(transform, start)
         # Against the points that the motion was found for, as published, not against the next matches.
-        error = float(np.mean(np.linalg.norm(moved - target[nearest], axis=1)))
+        error = float(np.mean(np.linalg.norm(moved - matched, axis=1)))
         found = correspondences.match(moved)
         nearest = found.nearest
         if abs(last - error) < params.tolerance:

@@ -5,12 +5,10 @@ Coordinates that are NaN or infinite are refused.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
+from randscene.train.point_tree import PointTree
 
 DEFAULT_TAU = 0.1
 _MAX_LATTICE = 1 << 20
@@ -74,12 +72,10 @@ def nearest_distances(a: np.ndarray, b: np.ndarray) -> NearestDistances:
     ValueError
         If an array is not (n, 3) or holds NaN or infinity.
     """
-    from scipy.spatial import cKDTree
-
     a, b = as_cloud(a, "a"), as_cloud(b, "b")
     if not (len(a) and len(b)):
         return NearestDistances(forward=np.full(len(a), np.inf), backward=np.full(len(b), np.inf))
-    tree_a, tree_b = cKDTree(a), cKDTree(b)
+    tree_a, tree_b = PointTree(a), PointTree(b)
     return NearestDistances(forward=_query(tree_b, tree_a), backward=_query(tree_a, tree_b))
 
 
@@ -202,10 +198,10 @@ def as_cloud(points: np.ndarray, name: str) -> np.ndarray:
     return cloud
 
 
-def _query(tree: "cKDTree", points: "cKDTree") -> np.ndarray:
-    # Asking in the other tree's leaf order keeps neighbouring questions in the processor's caches (a third faster).
-    distances = np.empty(points.n)
-    distances[points.indices] = tree.query(points.data[points.indices])[0]
+def _query(tree: PointTree, points: PointTree) -> np.ndarray:
+    # Asking in the other tree's order keeps neighbouring questions in the processor's caches.
+    distances = np.empty(len(points))
+    distances[points.order] = tree.nearest(points.points)[0]
     return distances
 
 

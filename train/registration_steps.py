@@ -1,21 +1,18 @@
-"""The steps that robust ICP is made of: closed-form motions, normals, down-sampling, one ICP loop.
+"""The steps that robust ICP is made of: closed-form motions, down-sampling, one ICP loop.
 
 All arrays are float64. A transform is a 4x4 matrix that acts on column vectors: x' = T[:3, :3] x + T[:3, 3].
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from randscene.compiled import compiled
 from randscene.train.correspondences import Correspondences
-
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
-
-_CHUNK = 16384
-"""Points whose neighbourhoods are gathered at once, to bound memory."""
+from randscene.train.point_tree import PointTree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +25,7 @@ class IcpResult:
 
 
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(moved inliers (M, 3), indices of their target points (M,)) -> the (4, 4) motion that brings them closer."""
+"""(moved source (N, 3), rows of their target points (N,), -1 for none) -> the (4, 4) motion that brings them closer."""
 
 
 def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -36,7 +33,9 @@ def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ transform[:3, :3].T + transform[:3, 3]
 
 
-def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = False) -> np.ndarray:
+def umeyama(
+    source: np.ndarray, target: np.ndarray, nearest: np.ndarray | None = None, *, with_scale: bool = False
+) -> np.ndarray:
     """Least-squares similarity (or rigid) motion between paired points.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991; never a
@@ -44,8 +43,9 @@ def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = False)
 
     Parameters
     ----------
-    source, target : (N, 3) float64, N >= 3
-        Pairs, row by row.
+    source, target : (N, 3) and (M, 3) float64
+    nearest : (N,) int32, optional
+        For each source point the row of its target point, -1 for none; at least three have one. Row by row by default.
     with_scale : bool
         Also estimate one isotropic scale.
 
@@ -53,9 +53,7 @@ def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = False)
     -------
     (4, 4) float64
     """
-    mean_source, mean_target = source.mean(axis=0), target.mean(axis=0)
-    centred = source - mean_source
-    covariance = (target - mean_target).T @ centred / len(source)
+    mean_source, mean_target, covariance, variance = _compiled()[0](source, target, _rows(source, nearest))
     u, singular, vh = np.linalg.svd(covariance)
     signs = np.ones(3)
     if np.linalg.det(u) * np.linalg.det(vh) < 0:
@@ -63,12 +61,13 @@ def umeyama(source: np.ndarray, target: np.ndarray, *, with_scale: bool = False)
     rotation = (u * signs) @ vh
     scale = 1.0
     if with_scale:
-        variance = float(np.mean(np.sum(centred**2, axis=1)))
         scale = float(singular @ signs) / variance if variance > 0 else 1.0
     return similarity(scale, rotation, mean_target - scale * rotation @ mean_source)
 
 
-def tukey_point_to_plane(source: np.ndarray, target: np.ndarray, normals: np.ndarray, k: float) -> np.ndarray:
+def tukey_point_to_plane(
+    source: np.ndarray, target: np.ndarray, normals: np.ndarray, k: float, nearest: np.ndarray | None = None
+) -> np.ndarray:
     """One Gauss-Newton step of point-to-plane ICP with Tukey's biweight.
 
     Minimises sum w(r) r^2 over small motions, r = (x' - y) . n and w(r) = (1 - (r / k)^2)^2 for |r| < k, else 0.
@@ -76,23 +75,22 @@ def tukey_point_to_plane(source: np.ndarray, target: np.ndarray, normals: np.nda
 
     Parameters
     ----------
-    source, target, normals : (N, 3) float64
-        Pairs, row by row; the target's unit normals, whose sign does not matter. A zero normal takes no part.
+    source : (N, 3) float64
+    target, normals : (M, 3) float64
+        The target's points and unit normals, whose sign does not matter. A zero normal takes no part.
     k : float
         Tukey's cut-off, in the unit of the coordinates.
+    nearest : (N,) int32, optional
+        For each source point the row of its target point, -1 for none; at least one has one. Row by row by default.
 
     Returns
     -------
     (4, 4) float64
         A rigid motion.
     """
-    residual = np.einsum("ij,ij->i", source - target, normals)
-    weight = np.clip(1 - (residual / k) ** 2, 0, None) ** 2
     # Turning about the cloud's own centre keeps the six unknowns well scaled.
-    centre = source.mean(axis=0)
-    jacobian = np.concatenate([np.cross(source - centre, normals), normals], axis=1)
-    weighted = jacobian * weight[:, None]
-    motion = np.linalg.lstsq(weighted.T @ jacobian, -(weighted.T @ residual), rcond=1e-9)[0]
+    matrix, right_side, centre = _compiled()[1](source, target, normals, _rows(source, nearest), k)
+    motion = np.linalg.lstsq(matrix, -right_side, rcond=1e-9)[0]
     rotation = rotation_from_vector(motion[:3])
     return similarity(1.0, rotation, motion[3:] + centre - rotation @ centre)
 
@@ -143,47 +141,12 @@ def voxel_down_sample(points: np.ndarray, size: float) -> np.ndarray:
     return np.stack(sums, axis=1) / counts[:, None]
 
 
-def estimate_normals(tree: "cKDTree", radius: float, neighbours: int) -> np.ndarray:
-    """Unit normals of a cloud by local plane fits.
-
-    Parameters
-    ----------
-    tree : scipy.spatial.cKDTree
-        Over the (N, 3) cloud.
-    radius : float
-        Only points nearer than this take part.
-    neighbours : int
-        At most so many of the nearest take part, the point itself among them.
-
-    Returns
-    -------
-    (N, 3) float64
-        Of either sign. Zero where fewer than three points lie in reach: such a point has no plane.
-    """
-    points = np.asarray(tree.data)
-    normals = np.zeros_like(points)
-    order = np.asarray(tree.indices)
-    for start in range(0, len(points), _CHUNK):
-        rows = order[start : start + _CHUNK]
-        distance, index = tree.query(points[rows], k=min(neighbours, len(points)), distance_upper_bound=radius)
-        distance, index = distance.reshape(len(rows), -1), index.reshape(len(rows), -1)
-        near = np.isfinite(distance)
-        # A missing neighbour is replaced by the point itself and weighted out.
-        offset = points[np.where(near, index, rows[:, None])] - points[rows][:, None]
-        count = near.sum(axis=1)
-        mean = offset.sum(axis=1) / count[:, None]
-        scatter = np.matmul(offset.transpose(0, 2, 1), offset) - count[:, None, None] * mean[:, :, None] * mean[:, None]
-        _, vectors = np.linalg.eigh(scatter)
-        normals[rows] = np.where(count[:, None] >= 3, vectors[:, :, 0], 0.0)
-    return normals
-
-
-def trimmed_chamfer(source_tree: "cKDTree", target_tree: "cKDTree", motion: np.ndarray, trim: float) -> float:
+def trimmed_chamfer(source: PointTree, target: PointTree, motion: np.ndarray, trim: float) -> float:
     """Symmetric Chamfer distance without the farthest points.
 
     Parameters
     ----------
-    source_tree, target_tree : scipy.spatial.cKDTree
+    source, target : PointTree
         Over the two clouds.
     motion : (4, 4) float64
         A rigid motion to apply to the source first.
@@ -195,15 +158,15 @@ def trimmed_chamfer(source_tree: "cKDTree", target_tree: "cKDTree", motion: np.n
     float
         Sum of the two directions' means of unsquared distances.
     """
-    forward = target_tree.query(apply(motion, np.asarray(source_tree.data)))[0]
+    forward = target.nearest(apply(motion, source.points))[0]
     # A rigid motion keeps distances, so the target is moved back instead of building a tree for every motion.
-    backward = source_tree.query(apply(np.linalg.inv(motion), np.asarray(target_tree.data)))[0]
+    backward = source.nearest(apply(np.linalg.inv(motion), target.points))[0]
     return _trimmed_mean(forward, trim) + _trimmed_mean(backward, trim)
 
 
 def icp(
     source: np.ndarray,
-    target: "cKDTree",
+    target: PointTree,
     start: np.ndarray,
     step: Step,
     *,
@@ -216,8 +179,8 @@ def icp(
     Parameters
     ----------
     source : (N, 3) float64
-    target : scipy.spatial.cKDTree
-        Over the target cloud.
+    target : PointTree
+        Over the target cloud; a step's rows are those of its points.
     start : (4, 4) float64
     step : Step
         The motion for one set of correspondences.
@@ -239,9 +202,9 @@ def icp(
     moved = apply(transform, source)
     found = correspondences.match(moved)
     for _ in range(iterations):
-        if len(found.nearest) < 3:
+        if found.n_inliers < 3:
             break
-        motion = step(moved[found.inliers], found.nearest)
+        motion = step(moved, found.nearest)
         transform = motion @ transform
         moved = apply(transform, source)
         found = correspondences.match(moved)
@@ -253,3 +216,79 @@ def icp(
 def _trimmed_mean(distances: np.ndarray, trim: float) -> float:
     keep = max(1, int(np.ceil((1 - trim) * len(distances))))
     return float(np.mean(np.partition(distances, keep - 1)[:keep]))
+
+
+def _rows(source: np.ndarray, nearest: np.ndarray | None) -> np.ndarray:
+    return np.arange(len(source), dtype=np.int32) if nearest is None else nearest
+
+
+@functools.cache
+def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return compiled(_moments), compiled(_plane_system)
+
+
+def _moments(
+    source: np.ndarray, target: np.ndarray, nearest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Means of the pairs, their covariance (target by source), and the source's variance."""
+    mean_source, mean_target, covariance = np.zeros(3), np.zeros(3), np.zeros((3, 3))
+    count = 0
+    for row in range(len(source)):
+        other = nearest[row]
+        if other < 0:
+            continue
+        count += 1
+        for i in range(3):
+            mean_source[i] += source[row, i]
+            mean_target[i] += target[other, i]
+    mean_source /= count
+    mean_target /= count
+    variance = 0.0
+    for row in range(len(source)):
+        other = nearest[row]
+        if other < 0:
+            continue
+        for j in range(3):
+            centred = source[row, j] - mean_source[j]
+            variance += centred * centred
+            for i in range(3):
+                covariance[i, j] += (target[other, i] - mean_target[i]) * centred
+    return mean_source, mean_target, covariance / count, variance / count
+
+
+def _plane_system(
+    source: np.ndarray, target: np.ndarray, normals: np.ndarray, nearest: np.ndarray, k: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(6, 6) matrix and right side of the normal equations of a small turn about the centre and a shift; the centre."""
+    centre = np.zeros(3)
+    count = 0
+    for row in range(len(source)):
+        if nearest[row] >= 0:
+            count += 1
+            for i in range(3):
+                centre[i] += source[row, i]
+    centre /= count
+    matrix, right_side, gradient = np.zeros((6, 6)), np.zeros(6), np.empty(6)
+    for row in range(len(source)):
+        other = nearest[row]
+        if other < 0:
+            continue
+        nx, ny, nz = normals[other, 0], normals[other, 1], normals[other, 2]
+        x, y, z = source[row, 0], source[row, 1], source[row, 2]
+        residual = (x - target[other, 0]) * nx + (y - target[other, 1]) * ny + (z - target[other, 2]) * nz
+        share = residual / k
+        if abs(share) >= 1:
+            continue
+        weight = (1 - share * share) ** 2
+        x, y, z = x - centre[0], y - centre[1], z - centre[2]
+        gradient[0], gradient[1], gradient[2] = y * nz - z * ny, z * nx - x * nz, x * ny - y * nx
+        gradient[3], gradient[4], gradient[5] = nx, ny, nz
+        for i in range(6):
+            weighted = weight * gradient[i]
+            right_side[i] += weighted * residual
+            for j in range(i + 1):
+                matrix[i, j] += weighted * gradient[j]
+    for i in range(6):
+        for j in range(i):
+            matrix[j, i] = matrix[i, j]
+    return matrix, right_side, centre

@@ -6,7 +6,7 @@ Where the paper leaves a value open the default says so in its comment.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from randscene.seeding import generator
 from randscene.train import registration_steps as steps
 from randscene.train.correspondences import Correspondences
 from randscene.train.metrics import as_cloud
-
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
+from randscene.train.point_tree import PointTree
+from randscene.train.surface_normals import SurfaceNormals
 
 _AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -137,8 +136,6 @@ def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams |
     ValueError
         If a cloud is not (n, 3), has fewer than three points, holds NaN or infinity, or if all points coincide.
     """
-    from scipy.spatial import cKDTree
-
     params = params or RobustIcpParams()
     source, target = as_cloud(source, "source"), as_cloud(target, "target")
     if min(len(source), len(target)) < 3:
@@ -149,15 +146,15 @@ def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams |
     if not side > 0:
         raise ValueError("robust ICP: all points coincide")
     source, target = (source - centre) / side, (target - centre) / side
-    target_tree = cKDTree(target)
-    # In the order of a tree's leaves neighbouring queries share the processor's caches.
-    source = source[cKDTree(source).indices]
+    target_tree = PointTree(target)
+    # In the order of a tree neighbouring queries share the processor's caches.
+    source = PointTree(source).points
 
     small_source, small_target = (steps.voxel_down_sample(cloud, params.voxel) for cloud in (source, target))
-    small_tree = cKDTree(small_target)
+    small_tree = PointTree(small_target)
 
     def point_to_point(moved: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-        return steps.umeyama(moved, small_target[nearest])
+        return steps.umeyama(moved, small_tree.points, nearest)
 
     seeds = [
         steps.icp(
@@ -174,7 +171,7 @@ def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams |
     seed = min(seeds, key=lambda result: _seed_score(result, params))
 
     def coarse_step(moved: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-        return steps.umeyama(moved, small_target[nearest], with_scale=params.estimate_scale)
+        return steps.umeyama(moved, small_tree.points, nearest, with_scale=params.estimate_scale)
 
     coarse = steps.icp(
         small_source,
@@ -222,11 +219,9 @@ def _yaw_candidates(
     params: RobustIcpParams,
 ) -> list[np.ndarray]:
     """The `keep` best (4, 4) starts by trimmed Chamfer distance, best first."""
-    from scipy.spatial import cKDTree
-
     source_centre, target_centre = ((cloud.min(axis=0) + cloud.max(axis=0)) / 2 for cloud in (source, target))
     source_tree, target_tree = (
-        cKDTree(_subset(cloud, params.prescore_points, params.seed, name))
+        PointTree(_subset(cloud, params.prescore_points, params.seed, name))
         for cloud, name in ((small_source, "source"), (small_target, "target"))
     )
     axis = np.eye(3)[_AXES[params.up_axis]]
@@ -245,17 +240,19 @@ def _subset(points: np.ndarray, most: int, seed: int, name: str) -> np.ndarray:
     return points[np.sort(rows)]
 
 
-def _fine_stage(target: "cKDTree", params: RobustIcpParams) -> tuple[float, steps.Step]:
+def _fine_stage(target: PointTree, params: RobustIcpParams) -> tuple[float, steps.Step]:
     """Threshold and step of the fine stage, in normalised lengths."""
-    points = np.asarray(target.data)
     if params.fine == "point_to_point":
         threshold = params.fine_threshold_point_to_point * params.voxel
-        return threshold, lambda moved, nearest: steps.umeyama(moved, points[nearest])
-    normals = steps.estimate_normals(target, params.normal_radius * params.voxel, params.normal_neighbours)
+        return threshold, lambda moved, nearest: steps.umeyama(moved, target.points, nearest)
+    surface = SurfaceNormals(target, params.normal_radius * params.voxel, params.normal_neighbours)
     k = params.tukey * params.voxel
-    return params.fine_threshold * params.voxel, lambda moved, nearest: steps.tukey_point_to_plane(
-        moved, points[nearest], normals[nearest], k
-    )
+
+    def point_to_plane(moved: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+        surface.find(nearest)
+        return steps.tukey_point_to_plane(moved, target.points, surface.normals, k, nearest)
+
+    return params.fine_threshold * params.voxel, point_to_plane
 
 
 def _scale_of(transform: np.ndarray, params: RobustIcpParams) -> float:
