@@ -64,8 +64,40 @@ def random_directions(views: int, rng: np.random.Generator) -> Directions:
     return Directions(turns=draws[:, 0], height=2 * draws[:, 1] - 1)
 
 
-def directions(kind: str, views: int, rng: np.random.Generator) -> Directions:
-    """Directions of one of the kinds that a spec names: `uniform`, `trellis`, `upper`, `random`.
+def front_directions(
+    views: int, rng: np.random.Generator, *, azimuth_deg: float, elevation_deg: tuple[float, float]
+) -> Directions:
+    """Independent directions from the front, as people take pictures.
+
+    Parameters
+    ----------
+    views : int
+    rng : numpy.random.Generator
+        Only its `random()` is used, twice a view.
+    azimuth_deg : float
+        Azimuths are uniform within this of -Y, either way.
+    elevation_deg : (float, float)
+        Elevations are uniform over this range.
+    """
+    draws = np.array([[rng.random(), rng.random()] for _ in range(views)])
+    low, high = elevation_deg
+    return Directions(
+        turns=0.75 + (2 * draws[:, 0] - 1) * (azimuth_deg / 360),
+        height=cos_sin((low + (high - low) * draws[:, 1]) / 360)[1],
+    )
+
+
+def directions(
+    kind: str,
+    views: int,
+    rng: np.random.Generator,
+    *,
+    azimuth_deg: float = 60.0,
+    elevation_deg: tuple[float, float] = (5.0, 45.0),
+) -> Directions:
+    """Directions of one of the kinds that a spec names: `uniform`, `trellis`, `upper`, `random`, `front`.
+
+    The two angles are for `front` alone.
 
     Raises
     ------
@@ -80,7 +112,9 @@ def directions(kind: str, views: int, rng: np.random.Generator) -> Directions:
         return trellis_directions(views, (rng.random(), rng.random()))
     if kind == "random":
         return random_directions(views, rng)
-    raise SpecError(f"cameras.kind: {kind!r} is none of uniform, trellis, upper, random")
+    if kind == "front":
+        return front_directions(views, rng, azimuth_deg=azimuth_deg, elevation_deg=elevation_deg)
+    raise SpecError(f"cameras.kind: {kind!r} is none of uniform, trellis, upper, random, front")
 
 
 def camera_axes(towards: Directions, roll: np.ndarray | float = 0.0) -> np.ndarray:

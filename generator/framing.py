@@ -61,7 +61,7 @@ def make_cameras(rules: CameraSpec, rng: np.random.Generator, subject: Subject) 
     SpecError
         If the kind or the framing is unknown.
     """
-    towards = directions(rules.kind, rules.views, rng)
+    towards = directions(rules.kind, rules.views, rng, azimuth_deg=rules.azimuth_deg, elevation_deg=rules.elevation_deg)
     draws = rng.random((rules.views, 6))
 
     def between(low: float, high: float, column: int) -> np.ndarray:

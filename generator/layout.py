@@ -98,8 +98,8 @@ def lay_out(
             largest=rules.scale[1],
         )
         placed.insert(layer, above)
-    placed = _centred(placed)
-    return placed, _facts(placed, radii, gap, drawn)
+    placed = centred(placed)
+    return placed, disc_facts(placed, radii, gap, drawn)
 
 
 def _choose(rules: LayoutSpec, pool: AssetPool, rng: np.random.Generator) -> _Choice:
@@ -136,14 +136,15 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return low + (high - low) * rng.random()
 
 
-def _centred(placed: list[PlacedAsset]) -> list[PlacedAsset]:
-    """Shift the scene so that its bounding box is centred above the origin."""
+def centred(placed: list[PlacedAsset]) -> list[PlacedAsset]:
+    """The scene shifted so that its bounding box is centred above the origin."""
     low, high = bounds(placed)
     x, y = (round((low[axis] + high[axis]) / 2, DECIMALS) for axis in (0, 1))
     return [item.moved(-x, -y) for item in placed]
 
 
-def _facts(placed: list[PlacedAsset], radii: list[float], gap: float, drawn: DiscLayout) -> LayoutFacts:
+def disc_facts(placed: list[PlacedAsset], radii: list[float], gap: float, drawn: DiscLayout) -> LayoutFacts:
+    """Facts of a layout in which every instance on the ground owns a disc; `radii` are in their order, metres."""
     on_ground = [(index, item) for index, item in enumerate(placed, start=1) if item.parent is None]
     return LayoutFacts(
         disc_instances=tuple(index for index, _ in on_ground),

@@ -42,6 +42,8 @@ class LayoutStatistics:
         self.layers.update(item.layer for item in instances)
         self.uses.update(uids)
         stacked = [item for item in instances if item.layer]
+        # Structured arrangements may have kept rectangles apart, not discs.
+        discs = len(layout.radii)
         added: dict[str, Sequence[float]] = {
             "objects": [len(instances)],
             "stacked": [len(stacked)],
@@ -50,15 +52,15 @@ class LayoutStatistics:
             "radius": layout.radii,
             "distance_over_radii": check.disc_ratios,
             "nearest_distance_over_radii": [min(check.disc_ratios)] if check.disc_ratios else [],
-            "density": [check.density],
+            "density": [check.density] if discs else [],
             "region": [layout.region],
-            "gap": [layout.gap],
+            "gap": [layout.gap] if discs else [],
             "ground_gap_over_size": [item.gap / item.size for item in instances if not item.layer],
             "rest_gap_over_size": [item.gap / item.size for item in stacked],
             "clearance_over_size": [(item.clearance or -(item.overhang or 0.0)) / item.size for item in stacked],
             "margin_over_size": [item.margin / item.size for item in instances],
             "tries": [layout.tries],
-            "tries_over_objects": [layout.tries / len(layout.radii)],
+            "tries_over_objects": [layout.tries / (discs or len(instances))],
             "expansions": [layout.expansions],
         }
         for name, values in added.items():

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from randscene import seeding
-from randscene.generator.asset_pool import AssetPool, AssetPools, check_feasible
+from randscene.generator.arrangements import arrange
+from randscene.generator.asset_pool import AssetPool, AssetPools
+from randscene.generator.feasibility import check_feasible
 from randscene.generator.framing import Subject, make_cameras
 from randscene.generator.ground import make_ground
 from randscene.generator.layout import lay_out
@@ -94,7 +96,11 @@ def plan_scene(context: PlanContext, index: int, attempt: int = 0) -> SceneRecip
     def stream(purpose: str) -> np.random.Generator:
         return seeding.generator(spec.seed, index, attempt, purpose)
 
-    placed, facts = lay_out(spec.layout, context.pool(split), stream)
+    arrangement, pool = spec.splits[split].arrangement, context.pool(split)
+    if arrangement == "random":
+        placed, facts = lay_out(spec.layout, pool, stream)
+    else:
+        placed, facts = arrange(arrangement, spec.layout, pool, stream)
     subject = Subject.of(placed)
     lights, background = make_lights(
         spec.lights,

@@ -39,11 +39,18 @@ class SplitSpec(_Section):
     scenes: int = Field(ge=0)
     held_out_assets: bool = False
     """Draw from the assets that no other split uses (see `AssetSpec.held_out_fraction`)."""
+    arrangement: Literal[
+        "random", "around_table", "row", "small_on_large", "behind", "identical", "outdoor", "rooms"
+    ] = "random"
+    """How its scenes are arranged: `random` is the Poisson-disk layout, the others are structured."""
 
 
 class AssetSpec(_Section):
     held_out_fraction: Fraction = 0.0
     """Share of the assets, chosen by a hash of their geometry, that only `held_out_assets` splits may use."""
+    kinds: Annotated[int, Field(ge=1)] | None = None
+    """At most so many different shapes for the splits that use held-out assets, and as many for the others, chosen by
+    a hash of their geometry; fewer are among more. Null for all."""
 
 
 class LayoutSpec(_Section):
@@ -90,7 +97,7 @@ class LayoutSpec(_Section):
 class CameraSpec(_Section):
     """Where a scene's views are taken from. Every camera is square and looks at the middle of the scene's box."""
 
-    kind: Literal["uniform", "trellis", "upper", "random"] = "uniform"
+    kind: Literal["uniform", "trellis", "upper", "random", "front"] = "uniform"
     views: int = Field(default=150, ge=1, le=1000)
     framing: Literal["tight", "sphere", "trellis"] = "tight"
     """How far a camera stands: as near as every box of the scene fits the picture of this view (`tight`), as the
@@ -105,10 +112,15 @@ class CameraSpec(_Section):
     """Range of a factor on each view's distance, at least 1."""
     roll_deg: tuple[float, float] = (0.0, 0.0)
     """Range of each view's turn about its own axis, degrees; positive turns the camera counter-clockwise."""
+    azimuth_deg: float = Field(default=60.0, ge=0, le=180)
+    """For `front`: how far off the -Y side a camera may stand, degrees, either way."""
+    elevation_deg: tuple[float, float] = (5.0, 45.0)
+    """For `front`: range of the height above the horizon, degrees."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
-        for name, lowest, highest in (("distance_jitter", 1, 100), ("roll_deg", -360, 360)):
+        ranges = (("distance_jitter", 1, 100), ("roll_deg", -360, 360), ("elevation_deg", -90, 90))
+        for name, lowest, highest in ranges:
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:
                 raise ValueError(

@@ -17,7 +17,7 @@ from randscene.generator.cameras import (
 )
 from randscene.generator.trigonometry import cos_sin
 
-KINDS = ("uniform", "trellis", "upper", "random")
+KINDS = ("uniform", "trellis", "upper", "random", "front")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,26 @@ def test_uniform_directions_are_even_over_the_whole_sphere():
 
 def test_upper_directions_lie_above_the_horizon():
     assert vectors(draw("upper"))[:, 2].min() > 0
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(60.0, (5.0, 45.0)), (0.0, (30.0, 30.0)), (180.0, (-90.0, 90.0))])
+def test_front_directions_lie_within_their_azimuth_of_the_minus_y_side_and_their_range_of_elevations(
+    azimuth, elevation
+):
+    rng = seeding.generator(0, "cameras")
+    points = vectors(directions("front", 2000, rng, azimuth_deg=azimuth, elevation_deg=elevation))
+    sideways = np.degrees(np.arctan2(points[:, 0], -points[:, 1]))
+    heights = np.degrees(np.arcsin(points[:, 2]))
+    for found, low, high in ((sideways, -azimuth, azimuth), (heights, *elevation)):
+        assert low - 1e-5 <= found.min() and found.max() <= high + 1e-5
+        # Uniform: each quarter of the range has a quarter of the views.
+        if high > low:
+            shares = np.histogram(found, np.linspace(low - 1e-5, high + 1e-5, 5))[0] / len(found)
+            np.testing.assert_allclose(shares, 0.25, atol=0.04)
+
+
+def test_one_more_front_view_moves_no_other():
+    np.testing.assert_array_equal(vectors(draw("front", 5))[:4], vectors(draw("front", 4)))
 
 
 def test_a_quarter_of_the_trellis_directions_lies_below_the_horizon():

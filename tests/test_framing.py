@@ -54,7 +54,7 @@ VIEWS = 12
 
 @given(
     corners=CORNERS,
-    kind=st.sampled_from(["uniform", "trellis", "upper", "random"]),
+    kind=st.sampled_from(["uniform", "trellis", "upper", "random", "front"]),
     seed=st.integers(0, 1000),
     fov=st.floats(3, 160),
     margin=st.floats(0, 0.49),
@@ -202,3 +202,13 @@ def test_every_vertex_of_real_meshes_is_in_the_picture_and_the_frame_turns_to_th
                 assert abs(seen[0]) < 1e-6 * np.linalg.norm(seen) and seen[1] < 0
         # Boxes are larger than what is in them, the more so for turned meshes; not by much.
         assert np.mean(fullest) > (0.85 if changes == [] else 0.75) * (1 - margin)
+
+
+def test_front_views_are_taken_within_the_angles_that_the_spec_names():
+    what = scene()
+    made = cameras(what, kind="front", views=200, azimuth_deg=10, elevation_deg=(20, 30))
+    towards = np.array([camera.camera_to_world for camera in made])[:, :3, 2]
+    sideways = np.degrees(np.arctan2(towards[:, 0], -towards[:, 1]))
+    heights = np.degrees(np.arcsin(towards[:, 2]))
+    assert -10 <= sideways.min() < -9 and 9 < sideways.max() <= 10
+    assert 20 <= heights.min() < 21 and 29 < heights.max() <= 30
