@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,6 +50,17 @@ def predict(
     cfg: Annotated[float | None, typer.Option(min=0.0, help="Guidance strength w, instead of the settings'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
     smoothing: Annotated[int, typer.Option(min=0, help="Passes of Taubin smoothing over the meshes.")] = 0,
+    stage_two: Annotated[
+        str | None,
+        typer.Option(
+            help="Also coloured meshes, by the public TRELLIS package if it is installed: a Hugging Face id "
+            "(microsoft/TRELLIS-image-large) or a folder in its layout."
+        ),
+    ] = None,
+    stage_two_texture: Annotated[
+        bool,
+        typer.Option("--stage-two-texture", help="Simplify them and bake a texture; colours at vertices otherwise."),
+    ] = False,
     at_once: Annotated[
         int | None, typer.Option(min=1, help="Views computed together; default: 8 on a GPU, 1 on a CPU.")
     ] = None,
@@ -65,11 +76,16 @@ def predict(
     Example: randscene predict runs/mini --image room.png --masks room-ids.png --out predictions
 
     Example: randscene predict iscene-folder --dataset demo/dataset --out predictions
+
+    Example: randscene predict iscene-folder --image room.png --masks masks --out predictions
+    --stage-two microsoft/TRELLIS-image-large
     """
     if (dataset is None) == (image is None) or (image is None) != (masks is None):
         raise SpecError("give either --dataset, or --image together with --masks")
     if camera is not None and image is None:
         raise SpecError("--camera belongs to --image: the views of a dataset bring their own")
+    if stage_two_texture and stage_two is None:
+        raise SpecError("--stage-two-texture belongs to --stage-two: add it")
     from randscene.train.predict import Predictor, usual_pace
     from randscene.train.prediction_source import find_source
     from randscene.train.prediction_view import View
@@ -82,11 +98,17 @@ def predict(
         cfg_strength=sampling.cfg_strength if cfg is None else cfg,
     )
     picture = View.of_picture(image, masks, camera=camera, data=found.settings.data) if image and masks else None
-    predictor = Predictor(found, sampling=sampling, seed=seed, smoothing=smoothing, device=device)
+    arguments: dict[str, Any] = {"sampling": sampling, "seed": seed, "smoothing": smoothing, "device": device}
+    if stage_two is None:
+        predictor = Predictor(found, **arguments)
+    else:
+        from randscene.train.stage_two_predictor import load_two_stages
+
+        predictor = load_two_stages(found, stage_two, texture=stage_two_texture, **arguments)
     jobs = [lambda: picture] if picture else _dataset_views(predictor, dataset, split, views, keys, any_frame)
     usual = usual_pace(predictor.device, len(jobs))
     at_once, workers = at_once or usual.at_once, workers or usual.workers
-    made, seconds, empty = 0, 0.0, []
+    made, seconds, empty, untextured = 0, 0.0, list[str](), list[str]()
     bar = progress_bar()
     with bar, stops_cleanly("finished views are kept; run the same command again to go on"):
         task = bar.add_task("predict", total=len(jobs))
@@ -94,9 +116,11 @@ def predict(
             made += not done.skipped
             seconds += 0.0 if done.skipped else done.seconds
             empty += [f"{done.key} instance {instance}" for instance in done.empty]
+            untextured += [f"{done.key} instance {instance}" for instance in done.untextured]
             bar.advance(task)
-    if empty:
-        console.print(f"no geometry for {len(empty)} instances: {', '.join(empty[:8])}{', ...' * (len(empty) > 8)}")
+    for what, named in (("no geometry", empty), ("no surface from stage 2", untextured)):
+        if named:
+            console.print(f"{what} for {len(named)} instances: {', '.join(named[:8])}{', ...' * (len(named) > 8)}")
     rate = f", {seconds / made:.1f} s a view" if made else ""
     console.print(f"{len(jobs)} views in {out} ({made} predicted now{rate})")
 

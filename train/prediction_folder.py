@@ -5,6 +5,11 @@ OUT/{key}/instance_01.glb     ... one an instance, absent where the occupancy is
 OUT/{key}/scene.glb           one node an instance
 OUT/{key}/scene_world.glb     the same along the world's axes, where the camera is known
 OUT/{key}/occupancy.npz       coords (V, 3) uint8, offsets (N + 1,) int32: as `voxels.npz` of a dataset
+
+With stage 2 also, each absent where it gave nothing:
+
+OUT/{key}/instance_01_textured.glb
+OUT/{key}/scene_textured.glb
 """
 
 import json
@@ -22,6 +27,7 @@ from randscene.errors import PredictionError
 from randscene.files import explain_os_errors, fsync_folder, write_atomic
 from randscene.shards.sample_codec import npz_bytes
 from randscene.train.prediction_view import View
+from randscene.train.stage_two_mesh import TexturedMesh, textured_glb
 from randscene.train.surface import Surface, extract_surface, glb, palette
 
 SCHEMA_VERSION = 1
@@ -41,10 +47,19 @@ class PredictedView:
     """What the model, decoder and meshing took."""
     skipped: bool
     """Whether it was there already, whole, from the same checkpoint and sampler."""
+    untextured: tuple[int, ...] = ()
+    """Ids of instances with a mesh of which stage 2, where it was asked for, made no surface."""
 
 
 def write_prediction(
-    view: View, folder: Path, logits: np.ndarray, about: Mapping[str, Any], *, seconds: float, smoothing: int
+    view: View,
+    folder: Path,
+    logits: np.ndarray,
+    about: Mapping[str, Any],
+    *,
+    seconds: float,
+    smoothing: int,
+    textured: Sequence[TexturedMesh | None] | None = None,
 ) -> PredictedView:
     """Mesh a view's instances and write them into `folder`.
 
@@ -62,6 +77,8 @@ def write_prediction(
         What the model took; meshing is added.
     smoothing : int
         Passes of Taubin smoothing.
+    textured : sequence of N TexturedMesh or None, optional
+        Of stage 2, in the same order; not given where stage 2 was not asked for.
 
     Raises
     ------
@@ -76,7 +93,10 @@ def write_prediction(
     entries = []
     for instance, (field, surface) in enumerate(zip(logits, surfaces), start=1):
         name = None if surface is None else _file_name(instance)
-        entries.append({"id": instance, "file": name, "n_voxels": int((field > 0).sum())})
+        entry = {"id": instance, "file": name, "n_voxels": int((field > 0).sum())}
+        if textured is not None:
+            entry["textured"] = None if textured[instance - 1] is None else f"{_textured_name(instance)}.glb"
+        entries.append(entry)
     content = {
         "schema": SCHEMA_VERSION,
         "key": view.key,
@@ -92,7 +112,7 @@ def write_prediction(
         **about,
         "seconds": round(seconds, 3),
     }
-    _write(folder, content, logits > 0, surfaces, view.view_to_world())
+    _write(folder, content, logits > 0, surfaces, view.view_to_world(), textured or [])
     return _predicted(folder, content, skipped=False)
 
 
@@ -131,11 +151,20 @@ def _predicted(folder: Path, about: dict[str, Any], *, skipped: bool) -> Predict
         empty=tuple(entry["id"] for entry in about["instances"] if entry["file"] is None),
         seconds=about["seconds"],
         skipped=skipped,
+        untextured=tuple(
+            entry["id"]
+            for entry in about["instances"]
+            if entry["file"] is not None and entry.get("textured", "") is None
+        ),
     )
 
 
 def _file_name(instance: int) -> str:
     return f"instance_{instance:02d}.glb"
+
+
+def _textured_name(instance: int) -> str:
+    return f"instance_{instance:02d}_textured"
 
 
 def _world_facts(view: View, surfaces: Sequence[Surface | None]) -> dict[str, Any]:
@@ -161,6 +190,7 @@ def _write(
     occupied: np.ndarray,
     surfaces: Sequence[Surface | None],
     view_to_world: np.ndarray | None,
+    textured: Sequence[TexturedMesh | None],
 ) -> None:
     """Write all files beside `folder`, then give the folder its name."""
     colours = palette(len(surfaces))
@@ -169,6 +199,7 @@ def _write(
         for instance, (surface, colour) in enumerate(zip(surfaces, colours), start=1)
         if surface is not None
     ]
+    coloured = [(_textured_name(number), mesh) for number, mesh in enumerate(textured, start=1) if mesh is not None]
     coords = [np.argwhere(grid).astype(np.uint8) for grid in occupied]
     offsets = np.cumsum([0, *map(len, coords)]).astype(np.int32)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -185,6 +216,10 @@ def _write(
             if parts and view_to_world is not None:
                 in_world = [(name, _moved(surface, view_to_world), colour) for name, surface, colour in parts]
                 write_atomic(temporary / WORLD_FILE, glb(in_world))
+            for name, mesh in coloured:
+                write_atomic(temporary / f"{name}.glb", textured_glb([(name, mesh)]))
+            if coloured:
+                write_atomic(temporary / "scene_textured.glb", textured_glb(coloured))
             write_atomic(temporary / "occupancy.npz", npz_bytes({"coords": np.concatenate(coords), "offsets": offsets}))
             write_atomic(temporary / "prediction.json", json.dumps(about, indent=2) + "\n")
             temporary.rename(folder)
