@@ -28,7 +28,7 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder a view; finished views are kept.")],
     dataset: Annotated[Path | None, typer.Option(help="Dataset to take the views from.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
+    split: Annotated[str, typer.Option(help="Split of the dataset; all takes every one.")] = "val",
     views: Annotated[int | None, typer.Option(min=1, help="So many views, spread evenly; all by default.")] = None,
     keys: Annotated[list[str] | None, typer.Option("--key", help="These views only, e.g. 000012_003.")] = None,
     any_frame: Annotated[
@@ -132,7 +132,7 @@ def _dataset_views(
     from randscene.train.prediction_view import choose_views
 
     assert url is not None
-    data = open_dataset(url, split=split)
+    data = open_dataset(url, split=None if split == "all" else split)
 
     chosen = choose_views(data, views=views, keys=keys)
     return [functools.partial(_view, predictor, data, index, any_frame) for index in chosen]

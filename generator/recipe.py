@@ -95,12 +95,13 @@ class LayoutFacts:
     """How the layout came about. Radii are in metres, in the order of the instances that stand on the ground."""
 
     disc_instances: tuple[int, ...]
-    """Ids (1-based) of the instances that own a disc: all but the stacked ones."""
+    """Ids (1-based) of the instances that own a disc: all but the stacked ones, and none where an arrangement kept
+    rectangles apart instead."""
     radii: tuple[float, ...]
     centres: tuple[tuple[float, float], ...]
     gap: float
     region: float
-    """Side of the square region at the end, metres."""
+    """Side of the square region at the end, metres; without discs, of the square that holds the scene."""
     expansions: int
     tries: int
 

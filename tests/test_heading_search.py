@@ -28,3 +28,14 @@ def test_an_object_less_does_not_turn_the_scene():
     # Without the box on top the scene's own box keeps its largest side.
     found = find_heading(meshes([turned[0], turned[2]]), meshes(solids()), "a")
     assert abs((found + 70 + 180) % 360 - 180) <= 3
+
+
+def test_equal_objects_round_a_square_have_their_own_places_where_partners_are_known():
+    posts = [
+        TriangleMesh(vertices=vertices * 0.2 + np.array([x, y, 0.0]), faces=faces)
+        for (vertices, faces), (x, y) in zip([solids()[0]] * 4, ((0.4, 0.4), (-0.4, 0.4), (-0.4, -0.4), (0.4, -0.4)))
+    ]
+    for degrees in (0, 90, 180):
+        turned = [mesh.moved(about_vertical(degrees)) for mesh in posts]
+        found = find_heading(turned, posts, "a", range(4))
+        assert abs((found + degrees + 180) % 360 - 180) <= 3

@@ -75,7 +75,7 @@ class OutputScene:
             parts = whole[piece.path]
             mesh = join(parts) if piece.place is None else parts[piece.place]
             found[piece.number] = mesh.problem() or mesh
-        usable = [mesh for mesh in found.values() if not isinstance(mesh, str)]
+        usable = {number: mesh for number, mesh in found.items() if not isinstance(mesh, str)}
         place = self._placement(usable, truth)
         return {number: mesh if isinstance(mesh, str) else mesh.moved(place) for number, mesh in found.items()}
 
@@ -88,14 +88,16 @@ class OutputScene:
             raise PredictionError(f"prediction {self.key}: {error}") from error
         return [z_up(mesh) for mesh in meshes] if up == "Y" else meshes
 
-    def _placement(self, meshes: list[TriangleMesh], truth: TrueScene) -> np.ndarray:
+    def _placement(self, numbered: Mapping[int, TriangleMesh], truth: TrueScene) -> np.ndarray:
         """(4, 4) from what `_read` gives to the cube."""
+        meshes = list(numbered.values())
         if self.reading.frame == "free":
             return centred_in_cube(meshes)
         if self.reading.frame == "heading":
             if not meshes:
                 return np.eye(4)
-            turn = about_vertical(find_heading(meshes, truth.meshes, self.key))
+            partners = [number - 1 for number in numbered] if self.reading.match == "id" else None
+            turn = about_vertical(find_heading(meshes, truth.meshes, self.key, partners))
             return np.asarray(centred_in_cube([mesh.moved(turn) for mesh in meshes]) @ turn)
         if self.reading.frame == "world":
             return truth.world_to_view

@@ -47,7 +47,7 @@ class StudyFolder:
 
     def __init__(self, study: Study, out: Path) -> None:
         self.study, self.out = study, out
-        self._datasets: dict[tuple[str, str, str], Dataset] = {}
+        self._datasets: dict[tuple[str, str | None, str], Dataset] = {}
         self._infos: dict[str, dict[str, Any]] = {}
 
     def run(self, unit: Unit) -> Path:
@@ -99,7 +99,7 @@ class StudyFolder:
 
     def chosen_keys(self, wanted: EvaluationSet) -> list[str]:
         """Keys of an evaluation set's views, sorted."""
-        data = self._dataset(wanted.dataset, wanted.split, wanted.scenes)
+        data = self._dataset(wanted.dataset, wanted.only_split, wanted.scenes)
         return sorted(data.keys[index] for index in choose_views(data, views=wanted.views or None))
 
     def kinds(self, unit: Unit, wanted: EvaluationSet) -> tuple[str, ...]:
@@ -265,10 +265,10 @@ class StudyFolder:
             self._infos[url] = read_info(open_store(url))
         return self._infos[url]
 
-    def _dataset(self, dataset: str, split: str, scenes: str) -> Dataset:
+    def _dataset(self, dataset: str, split: str | None, scenes: str) -> Dataset:
         at = (self.study.url(dataset), split, scenes)
         if at not in self._datasets:
-            self._datasets[at] = open_dataset(at[0], split=split or None, scenes=scenes or None)
+            self._datasets[at] = open_dataset(at[0], split=split, scenes=scenes or None)
         return self._datasets[at]
 
     @cached_property

@@ -150,7 +150,7 @@ class _Work:
         return held_out_loss(
             latest_checkpoint(self._folder.run(unit)),
             self._folder.study.url(wanted.dataset),
-            split=wanted.split or None,
+            split=wanted.only_split,
             keys=self._folder.chosen_keys(wanted),
             seed=wanted.seed,
             device=self._device,
@@ -159,7 +159,7 @@ class _Work:
 
     def _predict(self, unit: Unit, wanted: EvaluationSet) -> None:
         predictor = Predictor(self._folder.run(unit), seed=wanted.seed, device=self._device)
-        data = open_dataset(self._folder.study.url(wanted.dataset), split=wanted.split or None)
+        data = open_dataset(self._folder.study.url(wanted.dataset), split=wanted.only_split)
         chosen = choose_views(data, keys=self._folder.chosen_keys(wanted))
         pace = usual_pace(predictor.device, len(chosen))
         jobs = [functools.partial(_view, predictor, data, index) for index in chosen]
@@ -177,7 +177,7 @@ class _Work:
             self._predictions(unit, wanted),
             Path(url),
             protocol,
-            split=wanted.split or None,
+            split=wanted.only_split,
             workers=self._workers,
             seed=wanted.seed,
             progress=lambda done, total: self._tell(f"{protocol} of {unit.name} on {wanted.name}", done, total),

@@ -105,7 +105,7 @@ class EvaluationSettings:
     dataset: str
     """One of `data`, or a dataset folder."""
     split: str = "val"
-    """Empty for all splits together."""
+    """`all` for all splits together."""
     scenes: str = ""
     """`first:N` or `A:B`; all if empty."""
     views: int = 0
@@ -132,6 +132,11 @@ class EvaluationSet(EvaluationSettings):
     """Views that every run is scored on, with their name."""
 
     name: str
+
+    @property
+    def only_split(self) -> str | None:
+        """The split, or None for all of them."""
+        return None if self.split == "all" else self.split
 
     @property
     def kinds(self) -> tuple[str, ...]:
