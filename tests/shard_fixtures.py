@@ -79,8 +79,9 @@ def make_sample(
     split: str = "train",
     fingerprint: str = FINGERPRINT,
     objects: tuple[int, int] = (2, 4),
+    frame: str = "yaw",
 ) -> ViewSample:
-    """One whole sample of a synthetic scene."""
+    """One whole sample of a synthetic scene; `frame` is what it is called, its geometry is that of `yaw`."""
     solids = solids_of(scene, objects)
     camera, look_at = _camera(view, views), np.array([0.0, 0.0, 0.5])
     ids, rgb, distance, alone = _trace(solids, camera, resolution)
@@ -98,7 +99,7 @@ def make_sample(
         "fov_deg": 40.0,
         "intrinsics": np.diag([1.0, 1.0, 1.0]).tolist(),
         "look_at": look_at.tolist(),
-        "frame": "yaw",
+        "frame": frame,
         "azimuth_offset_deg": 0.0,
         "world_to_view": transform.tolist(),
         "instances": [
@@ -173,7 +174,12 @@ def make_dataset(
         "name": "synthetic",
         "fingerprint": sample.get("fingerprint", FINGERPRINT),
         "lock_sha256": "0" * 64,
-        "spec": {"name": "synthetic", "seed": 0, "frame": {"name": "yaw"}, "render": {"engine": "synthetic"}},
+        "spec": {
+            "name": "synthetic",
+            "seed": 0,
+            "frame": {"name": sample.get("frame", "yaw")},
+            "render": {"engine": "synthetic"},
+        },
         "versions": {"randscene": "0"},
         "splits": counts,
         "complete": complete,

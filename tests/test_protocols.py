@@ -314,6 +314,7 @@ def test_what_each_protocol_states_is_what_its_source_does():
     midi = (20_480, 0.1, "objects_before_alignment", "per_axis", "cd_squared", "object_realigned")
     assert stated == {
         "iscene": (20_480, 0.1, "scene", "isotropic", "cd_squared", "object"),
+        "iscene-quick": (4_096, 0.1, "scene", "isotropic", "cd_squared", "object"),
         "midi-fixed": midi,
         "midi-legacy": midi,
         "scenegen": (10_240, 0.1, "objects", "per_axis", "cd_squared", "object_realigned"),
@@ -322,6 +323,7 @@ def test_what_each_protocol_states_is_what_its_source_does():
     }
     assert {name: type(p.registration) for name, p in PROTOCOLS.items()} == {
         "iscene": RobustIcpParams,
+        "iscene-quick": RobustIcpParams,
         "midi-fixed": LegacyIcpParams,
         "midi-legacy": LegacyIcpParams,
         "scenegen": FilterRegistrationParams,

@@ -27,6 +27,7 @@ from randscene.files import exclusive, write_atomic
 from randscene.generator.scene_glb import scene_glb
 from randscene.shards import open_dataset
 from randscene.train.checkpoint import latest_checkpoint, load_run_settings, read_state
+from randscene.train.predict import Predictor
 from randscene.train.protocols import ISCENE, PROTOCOLS
 from randscene.train.scaling_plan import StudyFolder
 from randscene.train.scaling_report import write_report
@@ -376,7 +377,8 @@ def test_the_command_plans_without_writing_then_runs_scores_meshes_and_begins_on
     monkeypatch.setitem(PROTOCOLS, "iscene", quick)
     tiny = [*TINY, "data.encoder=mini", "optimiser.steps=1"]
     first = {"set": tiny, "mixture": {"set": 1}}
-    held = {"dataset": "set", "split": "val", "protocols": ["iscene"], "loss": True}
+    held = {"dataset": "set", "split": "all", "protocols": ["iscene"], "loss": True, "pictures": 2}
+    held["scenes"] = "2:4"  # those of val come after those of train
     data = content("set", seeds=[0], arms={"first": first, "next": {**first, "init": "arm:first"}})
     data["evaluation"], data["comparisons"] = {"held": held}, [["first", "next"]]
     path = tmp_path / "study.yaml"  # whose own folder is where `set` lies
@@ -396,6 +398,8 @@ def test_the_command_plans_without_writing_then_runs_scores_meshes_and_begins_on
     found = {(row["arm"], row["metric"]): float(row["value"]) for row in rows(tmp_path / "out") if row["value"]}
     assert 0 <= found["first", "iscene/voxel_iou"] <= 1 and found["next", "iscene/scene_cd_squared"] > 0
     assert not any("seconds" in metric for _, metric in found)
+    with Image.open(tmp_path / "out" / "pictures-held.png") as sheet:
+        assert sheet.width // 165 == 4 and sheet.height // 165 == 2, "two rows of image, truth and two arms"
     runs = tmp_path / "out" / "runs"
     assert "first-seed0/checkpoints/step_0000001" in load_run_settings(runs / "next-seed0").init
     code, said = command("--dry-run")
@@ -404,6 +408,39 @@ def test_the_command_plans_without_writing_then_runs_scores_meshes_and_begins_on
     (tmp_path / "out").rename(tmp_path / "moved")
     again = run_study(load_study(path), tmp_path / "moved", device="cpu", workers=1)
     assert again.plan.done
+
+
+def test_an_arm_in_canonical_space_is_scored_on_the_same_views_and_only_its_loss_is_left_out(tmp_path, monkeypatch):
+    shape = {"scenes": 1, "views": 1, "resolution": 32, "objects": (2, 2)}
+    evaluated = make_dataset(tmp_path / "set", splits=("train", "val"), **shape)
+    canonical = make_dataset(tmp_path / "canonical", frame="canonical", fingerprint="cafe" * 16, **shape)
+    write_atomic(evaluated / "scenes" / "900000.glb", balls(900_000))
+    quick = dataclasses.replace(ISCENE, points_per_object=200, registration=None, realigned_objects=False)
+    monkeypatch.setitem(PROTOCOLS, "iscene", quick)
+    tiny = [*TINY, "data.encoder=mini", "optimiser.steps=1"]
+    study = study_of(
+        {
+            "name": "frames",
+            "data": {"set": str(evaluated), "canonical": str(canonical)},
+            "arms": {
+                "view": {"set": tiny, "mixture": {"set": 1}},
+                "canonical": {"set": [*tiny, "data.frame=canonical"], "mixture": {"canonical": 1}},
+            },
+            "seeds": [0],
+            "evaluation": {"held": {"dataset": "set", "protocols": ["iscene"], "loss": True}},
+            "comparisons": [["canonical", "view"]],
+        }
+    )
+    full = np.full((64, 64, 64), -4.0, np.float32)
+    full[20:44, 20:44, 20:44] = 4.0
+    monkeypatch.setattr(
+        Predictor, "logits", lambda self, views: [np.stack([full] * view.image.n_instances) for view in views]
+    )
+    assert run_study(study, tmp_path / "out", device="cpu", workers=1).plan.done
+    found = {(row["arm"], row["metric"]): row["value"] for row in rows(tmp_path / "out")}
+    assert float(found["view", "iscene/scene_f_score"]) > 0 and float(found["canonical", "iscene/scene_f_score"]) > 0
+    assert ("view", "loss/total") in found and ("canonical", "loss/total") not in found
+    assert "canonical" in (tmp_path / "out" / "table.md").read_text()
 
 
 def balls(scene):

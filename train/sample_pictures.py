@@ -5,20 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from randscene.shards import ViewSample
 from randscene.train.batch import GroupBatch, LatentSource, build_batch
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.generation import generate_latents
+from randscene.train.picture_sheet import picture_sheet, scaled
 from randscene.train.settings import RunSettings
 from randscene.train.structure_encoder import LoadedDecoder, decode_latents
 from randscene.train.validation import evaluating
 from randscene.train.voxel_picture import instance_colours, occupancy, voxel_picture
 
-PAPER, INK, SOFT = (17, 19, 23), (232, 233, 236), (154, 161, 173)
-"""Behind the pictures, words, and lesser words: of the preview page's dark theme."""
 SCENE_COLOUR = (201, 206, 214)
 """Of the scene branch's voxels, which belong to no instance."""
 COLUMNS = ("image", "truth", "generated instances", "generated scene")
@@ -113,7 +111,7 @@ def sample_sheet(
             true_latents = [batch.scene_latents[group : group + 1], batch.instance_latents[members]]
             truth = _voxels(decoder, torch.cat(true_latents))
         rows.append(_row(images[0], key, ids, truth, _voxels(decoder, latents), size))
-    return _sheet(rows, size)
+    return picture_sheet(COLUMNS, rows, size)
 
 
 def _members(batch: GroupBatch, group: int) -> tuple[list[int], list[int]]:
@@ -130,7 +128,7 @@ def _row(
     colours = instance_colours(max(ids, default=0))
     tints = [colours[identity - 1] for identity in ids]
     return [
-        (_picture(image, size), key),
+        (scaled(image.permute(1, 2, 0).contiguous().numpy(), size), key),
         (voxel_picture(truth[1:], size, colours=tints), f"{len(ids)} instances"),
         (voxel_picture(made[1:], size, colours=tints), f"IoU {voxel_iou(made[1:], truth[1:]):.2f}"),
         (voxel_picture(made[:1], size, colours=[SCENE_COLOUR]), f"IoU {voxel_iou(made[:1], truth[:1]):.2f}"),
@@ -147,30 +145,3 @@ def voxel_iou(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> floa
     a, b = occupancy(first), occupancy(second)
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 1.0
-
-
-def _picture(image: Tensor, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 of a conditioning image (3, s, s) uint8."""
-    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    return np.asarray(pixels.resize((size, size), Image.Resampling.LANCZOS))
-
-
-def _sheet(rows: Sequence[Sequence[tuple[np.ndarray, str]]], size: int) -> np.ndarray:
-    """Pictures in rows under the columns' names, words in their lower left corners."""
-    gap = max(2, size // 32)
-    font = ImageFont.load_default(max(9, size // 18))
-    head = 2 * max(9, size // 18)
-    canvas = Image.new(
-        "RGB",
-        (len(COLUMNS) * (size + gap) + gap, head + len(rows) * (size + gap)),
-        PAPER,
-    )
-    pen = ImageDraw.Draw(canvas)
-    for column, name in enumerate(COLUMNS):
-        pen.text((gap + column * (size + gap), head / 2), name, fill=INK, font=font, anchor="lm")
-    for number, row in enumerate(rows):
-        for column, (picture, words) in enumerate(row):
-            left, top = gap + column * (size + gap), head + number * (size + gap)
-            canvas.paste(Image.fromarray(picture), (left, top))
-            pen.text((left + gap, top + size - gap), words, fill=SOFT, font=font, anchor="lb")
-    return np.asarray(canvas)

@@ -99,8 +99,12 @@ class StudyFolder:
 
     def chosen_keys(self, wanted: EvaluationSet) -> list[str]:
         """Keys of an evaluation set's views, sorted."""
-        data = self._dataset(wanted.dataset, wanted.only_split, wanted.scenes)
+        data = self.evaluation_data(wanted)
         return sorted(data.keys[index] for index in choose_views(data, views=wanted.views or None))
+
+    def evaluation_data(self, wanted: EvaluationSet) -> Dataset:
+        """The dataset of an evaluation set, its split and scenes alone."""
+        return self._dataset(wanted.dataset, wanted.only_split, wanted.scenes)
 
     def kinds(self, unit: Unit, wanted: EvaluationSet) -> tuple[str, ...]:
         """What is measured of a run on an evaluation set: the loss only where both are of one frame."""

@@ -1,4 +1,5 @@
-"""What a study found, for people and programs: `results.csv`, `table.md`, `table.json` and `scaling.png`.
+"""What a study found, for people and programs: `results.csv`, `table.md`, `table.json`, `scaling.png`, and pictures
+of predictions where an evaluation set asks for them.
 
 Everything is a function of the pieces that `scaling_run` wrote: the same pieces give the same bytes.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from randscene.errors import RandsceneError
 from randscene.files import write_atomic
 from randscene.train.scaling_findings import Cell, Findings, Result, findings, headline, read_results, title
+from randscene.train.scaling_pictures import draw_predictions
 from randscene.train.scaling_plan import StudyFolder
 from randscene.train.scaling_plot import draw_curves
 from randscene.train.scaling_statistics import CONFIDENCE, RESAMPLES, Interval
@@ -24,7 +26,7 @@ REPORT_SCHEMA = 1
 
 
 def write_report(folder: StudyFolder, plan: Plan) -> tuple[Path, ...]:
-    """Write the four files into the study's folder, replacing older ones; returns their paths.
+    """Write the report into the study's folder, replacing older files; returns their paths.
 
     Raises
     ------
@@ -43,6 +45,9 @@ def write_report(folder: StudyFolder, plan: Plan) -> tuple[Path, ...]:
         "table.md": table_markdown(folder.study, found),
         "scaling.png": draw_curves(folder.study, found),
     }
+    for wanted in folder.study.evaluation:
+        if (sheet := draw_predictions(folder, plan, wanted)) is not None:
+            contents[f"pictures-{wanted.name}.png"] = sheet
     for name, content in contents.items():
         write_atomic(folder.out / name, content)
     return tuple(folder.out / name for name in contents)

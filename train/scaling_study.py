@@ -114,6 +114,8 @@ class EvaluationSettings:
     """What `randscene evaluate` measures after `randscene predict`."""
     loss: bool = False
     """Whether to measure the flow-matching loss, too."""
+    pictures: int = 0
+    """Of so many views, spread evenly, what each arm's first seed predicts is drawn; needs a protocol."""
     seed: int = 0
     """Of the initial noise, of the surface points and of the loss's noise."""
 
@@ -121,6 +123,8 @@ class EvaluationSettings:
         _check_scenes(self.scenes)
         require(self.views >= 0, "views: must not be negative")
         require(self.seed >= 0, "seed: must not be negative")
+        require(self.pictures >= 0, "pictures: must not be negative")
+        require(bool(self.protocols) or not self.pictures, "pictures: only what a protocol scores is predicted")
         require(bool(self.protocols) or self.loss, "protocols: name at least one, or set loss: true")
         require(len({*self.protocols}) == len(self.protocols), "protocols: name each once")
         for name in self.protocols:
