@@ -205,12 +205,21 @@ class Predictor:
             return [functools.partial(_same, done) for done in finished if done is not None]
         begun = time.monotonic()
         logits = self.logits(views)
-        seconds = (time.monotonic() - begun) / len(views)
-        write = functools.partial(write_prediction, about=self._about(), seconds=seconds, smoothing=self.smoothing)
-        return [
-            functools.partial(write, view, out / view.key, fields) if done is None else functools.partial(_same, done)
-            for done, view, fields in zip(finished, views, logits)
-        ]
+        share = (time.monotonic() - begun) / len(views)
+        jobs: list[_Job] = []
+        for done, view, fields in zip(finished, views, logits):
+            if done is not None:
+                jobs.append(functools.partial(_same, done))
+                continue
+            begun = time.monotonic()
+            more = self._beside(view, fields)
+            words = more | {"seconds": share + time.monotonic() - begun, "smoothing": self.smoothing}
+            jobs.append(functools.partial(write_prediction, view, out / view.key, fields, self._about(), **words))
+        return jobs
+
+    def _beside(self, view: View, logits: np.ndarray) -> dict[str, Any]:
+        """Further arguments of `write_prediction` for a view, for predictors that make more of it."""
+        return {}
 
     def _about(self) -> dict[str, Any]:
         return {

@@ -1,8 +1,5 @@
 """Prediction in two stages: what `Predictor` gives, and a coloured mesh of every instance beside it."""
 
-import functools
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ from randscene import seeding
 from randscene.canonical_json import digest
 from randscene.train.image_conditioner import crop_images
 from randscene.train.predict import Predictor
-from randscene.train.prediction_folder import PredictedView, finished_prediction, write_prediction
 from randscene.train.prediction_source import PredictionSource
 from randscene.train.prediction_view import View
 from randscene.train.stage_two import IMAGE_SIZE, StageTwo
@@ -59,23 +55,8 @@ class StageTwoPredictor(Predictor):
             meshes.append(self.stage_two.textured(coords, pixels, seed=seed) if len(coords) else None)
         return meshes
 
-    def _jobs(self, views: list[View], out: Path) -> list[Callable[[], PredictedView]]:
-        """As `Predictor`'s, with stage 2 between the model and the writing of what is not finished yet."""
-        finished = [finished_prediction(view, out / view.key, self.settings_digest()) for view in views]
-        begun = time.monotonic()
-        fields = [np.empty(0)] * len(views) if None not in finished else self.logits(views)
-        stage_one = (time.monotonic() - begun) / len(views)
-        jobs: list[Callable[[], PredictedView]] = []
-        for done, view, logits in zip(finished, views, fields):
-            if done is not None:
-                jobs.append(functools.partial(_kept, done))
-                continue
-            begun = time.monotonic()
-            meshes = self.textured(view, logits)
-            seconds = stage_one + time.monotonic() - begun
-            write = functools.partial(write_prediction, view, out / view.key, logits, self._about(), seconds=seconds)
-            jobs.append(functools.partial(write, smoothing=self.smoothing, textured=meshes))
-        return jobs
+    def _beside(self, view: View, logits: np.ndarray) -> dict[str, Any]:
+        return {"textured": self.textured(view, logits)}
 
     def _about(self) -> dict[str, Any]:
         return super()._about() | {"stage_two": self.stage_two.about()}
@@ -99,7 +80,3 @@ def load_two_stages(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     second = StageTwo.load(stage_two, device, texture=texture)
     return StageTwoPredictor(source, stage_two=second, device=device, **arguments)
-
-
-def _kept(done: PredictedView) -> PredictedView:
-    return done
