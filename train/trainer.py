@@ -13,7 +13,7 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from randscene.errors import CheckpointError, RandsceneError
-from randscene.files import exclusive, write_atomic
+from randscene.files import write_atomic
 from randscene.train.attention_backend import attention_backend
 from randscene.train.batch import GroupBatch, GroupDraws, LatentSource
 from randscene.train.checkpoint import (
     CheckpointState,
     check_run_folder,
     list_checkpoints,
-    load_module,
-    load_optimiser,
-    open_run,
-    optimiser_tensors,
     read_state,
-    read_tensors,
     save_checkpoint,
 )
 from randscene.train.conditioned_flow import ConditionedFlow
@@ -46,11 +41,12 @@ from randscene.train.loss_by_time import LossByTime
 from randscene.train.process_group import (
     ProcessGroup,
     deterministic_kernels,
-    explain_lost_processes,
     joined_process_group,
     stop_on_signals,
 )
+from randscene.train.run_guard import claimed_run, explained_faults
 from randscene.train.run_log import RunLog, StepMetrics
+from randscene.train.run_tensors import restore_run, run_tensors
 from randscene.train.sample_pictures import sample_sheet, whole_scenes
 from randscene.train.settings import OptimiserSettings, RunSettings
 from randscene.train.step_plan import StepPlan, apply_plan, plan_step
@@ -136,9 +132,9 @@ def train(
     """
     with joined_process_group(device) as group, deterministic_kernels(settings.deterministic):
         check_run_folder(out, settings)
-        with _explain_faults(out, settings):
+        with explained_faults(out, settings):
             trainer = _Trainer(data, settings, out, group)
-            with _claimed(out, settings, group), attention_backend(trainer.plan.attention):
+            with claimed_run(out, settings, group), attention_backend(trainer.plan.attention):
                 if group.is_main:
                     write_atomic(out / "hardware.json", json.dumps(trainer.hardware(), indent=2) + "\n")
                     if started is not None:
@@ -188,7 +184,8 @@ class _Trainer:
             fused=group.device.type == "cuda",
         )
         if state:
-            self._restore(checkpoints[-1])
+            restore_run(self.model, self.average, self.optimiser, checkpoints[-1])
+            self.step = state.step
         apply_plan(self.plan, self.model.flow)
         self.wrapped: nn.Module = self.model
         if group.size > 1:
@@ -341,18 +338,12 @@ class _Trainer:
         if not self.group.any(folder.exists()):
             validation = self._validate(run_log)
             if self.group.is_main:
-                tensors: dict[str, dict[str, Tensor]] = {}
-                for name, part in self.model.parts().items():
-                    tensors[name] = part.state_dict()
-                for name, part in self.average.parts().items():
-                    tensors[f"{name}_ema"] = part.state_dict()
-                tensors["optimiser"] = optimiser_tensors(self.model, self.optimiser)
                 save_checkpoint(
                     self.out,
                     step=self.step,
                     settings=self.settings,
                     data=self.facts,
-                    tensors=tensors,
+                    tensors=run_tensors(self.model, self.average, self.optimiser),
                     validation=validation,
                 )
         self.group.wait_for_all()
@@ -393,43 +384,6 @@ class _Trainer:
             views=views,
             seed=self.settings.seed,
         )
-
-    def _restore(self, checkpoint: Path) -> None:
-        for suffix, model in (("", self.model), ("_ema", self.average)):
-            for name, part in model.parts().items():
-                stem = f"{name}{suffix}"
-                load_module(part, read_tensors(checkpoint, stem), where=str(checkpoint / f"{stem}.safetensors"))
-        stem = "optimiser"
-        where = str(checkpoint / f"{stem}.safetensors")
-        load_optimiser(self.model, self.optimiser, read_tensors(checkpoint, stem), where=where)
-        self.step = read_state(checkpoint).step
-
-
-@contextlib.contextmanager
-def _claimed(out: Path, settings: RunSettings, group: ProcessGroup) -> Iterator[None]:
-    """Make `out` the run's folder and keep other runs out of it; the main process does so for all."""
-    if not group.is_main:
-        yield
-        return
-    open_run(out, settings)
-    with exclusive(out / ".lock", busy=f"another process trains in {out}: wait for it, or choose another --out"):
-        yield
-
-
-@contextlib.contextmanager
-def _explain_faults(out: Path, settings: RunSettings) -> Iterator[None]:
-    """Say in one line what to do when memory runs out or another process of the run has gone."""
-    try:
-        with explain_lost_processes(out):
-            yield
-    except torch.OutOfMemoryError as error:
-        kept = list_checkpoints(out)
-        raise RandsceneError(
-            f"the GPU's memory is full: set hardware.groups_at_once below "
-            f"{settings.hardware.groups_at_once or settings.data.scenes_per_step}, or "
-            f"hardware.checkpointing=every_block, and run the same command again "
-            f"({f'it goes on from {kept[-1]}' if kept else 'there is no checkpoint yet'})"
-        ) from error
 
 
 def _difference(there: CheckpointState, here: dict[str, object]) -> str:
