@@ -189,7 +189,7 @@ def _for_each(option: str, words: Sequence[str], count: int) -> list[str | None]
 
 def write(comparisons: "list[Comparison]", methods: dict[str, Path], dataset: Path, out: Path, worst: int) -> None:
     """Write everything into `out`: flat for one method under one protocol, else `PROTOCOL/METHOD/...`."""
-    from randscene.train.evaluation_tables import ranks_markdown
+    from randscene.train.evaluation_ranks import ranks_markdown
     from randscene.train.worst_cases import write_worst_cases
 
     paths: list[Path] = []
@@ -302,7 +302,7 @@ def show_splits(comparison: "Comparison") -> None:
 
 def show_ranks(comparisons: "list[Comparison]") -> None:
     """Print each method's rank under each protocol, and where the order changes."""
-    from randscene.train.evaluation_tables import change_text, rank_changes, rank_rows
+    from randscene.train.evaluation_ranks import change_text, rank_changes, rank_rows
 
     table = Table(title="rank by mean, 1 is best")
     for name in ("measure", "method", *(comparison.protocol.name for comparison in comparisons)):

@@ -11,7 +11,7 @@ from randscene.errors import DatasetError
 if TYPE_CHECKING:
     from randscene.manifests import AssetRecord, DatasetSpec
 
-Spec = Annotated[str, typer.Argument(help="A preset (demo, rand-15k, rooms, eval-demo, ...) or the path of a YAML spec.")]
+Spec = Annotated[str, typer.Argument(help="A preset (demo, rand-15k, eval-demo, ...) or the path of a YAML spec.")]
 Assets = Annotated[Path, typer.Option("--assets", help="Asset lock, as written by `randscene assets build`.")]
 Scenes = Annotated[
     int | None, typer.Option("--scenes", min=1, help="Scenes in the first split, instead of the spec's.")

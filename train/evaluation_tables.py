@@ -155,23 +155,26 @@ class Comparison:
         head = ["method", *map(_markdown_title, self.columns), "missing"]
         rows = [
             [
-                _cell(name),
+                markdown_cell(name),
                 *(column.with_interval(one) for column, one in zip(self.columns, each, strict=True)),
                 f"{self.reports[name].n_missing} of {self.reports[name].n_instances}",
             ]
             for name, each in self.intervals().items()
         ]
         brackets = "In brackets: 95 % bootstrap intervals over scenes."
-        text = f"{_about(self)}\n{brackets}\n\n{_markdown(head, rows)}"
+        text = f"{_about(self)}\n{brackets}\n\n{markdown_table(head, rows)}"
         if len(self.reports) > 1:
             head = ["second minus first", *(column.title for column in self.columns)]
             rows = [
-                [_cell(f"{b} - {a}"), *(paired_text(c, test) for c, test in zip(self.columns, tests, strict=True))]
+                [
+                    markdown_cell(f"{b} - {a}"),
+                    *(paired_text(c, test) for c, test in zip(self.columns, tests, strict=True)),
+                ]
                 for a, b, tests in self.tests()
             ]
             text += (
                 "\nPaired on the same views: mean difference, its interval, and p of a two-sided sign-flip test over "
-                f"scenes, not corrected for their number.\n\n{_markdown(head, rows)}"
+                f"scenes, not corrected for their number.\n\n{markdown_table(head, rows)}"
             )
         if parts := self.splits():
             head = ["split", "method", "views", *map(_markdown_title, self.columns), "missing"]
@@ -180,8 +183,8 @@ class Comparison:
                 means = report.intervals()
                 cells = [column.with_interval(means[column.name]) for column in self.columns]
                 missing = f"{report.n_missing} of {report.n_instances}"
-                rows.append([_cell(split), _cell(name), str(len(report.scenes)), *cells, missing])
-            text += f"\nBy split.\n\n{_markdown(head, rows)}"
+                rows.append([markdown_cell(split), markdown_cell(name), str(len(report.scenes)), *cells, missing])
+            text += f"\nBy split.\n\n{markdown_table(head, rows)}"
         return text
 
     def to_latex(self) -> str:
@@ -290,76 +293,6 @@ def check_methods(
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RankChange:
-    """Two methods whose order two protocols see differently."""
-
-    column: str
-    """Title, such as CD-S."""
-    better: str
-    """Before `worse` under `under`, behind it under `not_under`."""
-    worse: str
-    under: str
-    not_under: str
-
-
-def rank_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, str, list[int | None]]]:
-    """(column's title, method, its rank under each protocol), for every column and method.
-
-    Parameters
-    ----------
-    comparisons : sequence of Comparison
-        Of the same methods, one a protocol; at least one.
-    """
-    ranks = [comparison.ranks() for comparison in comparisons]
-    return [
-        (column.title, name, [each[place][name] for each in ranks])
-        for place, column in enumerate(comparisons[0].columns)
-        for name in comparisons[0].reports
-    ]
-
-
-def rank_changes(comparisons: Sequence[Comparison]) -> list[RankChange]:
-    """Where two methods' order under a protocol is the opposite of their order under the first that ranks them."""
-    names = [comparison.protocol.name for comparison in comparisons]
-    by_column: dict[str, dict[str, list[int | None]]] = {}
-    for title, method, each in rank_rows(comparisons):
-        by_column.setdefault(title, {})[method] = each
-    changes = []
-    for title, methods in by_column.items():
-        for a, b in itertools.combinations(methods, 2):
-            first: tuple[str, bool] | None = None
-            for name, rank_a, rank_b in zip(names, methods[a], methods[b], strict=True):
-                if rank_a is None or rank_b is None or rank_a == rank_b:
-                    continue
-                if first is None:
-                    first = name, rank_a < rank_b
-                elif first[1] != (rank_a < rank_b):
-                    better, worse = (a, b) if first[1] else (b, a)
-                    changes.append(RankChange(column=title, better=better, worse=worse, under=first[0], not_under=name))
-    return changes
-
-
-def ranks_markdown(comparisons: Sequence[Comparison]) -> str:
-    """The ranks by protocol as a table, and below it every change of order."""
-    rows: list[list[str]] = [
-        [title, _cell(method), *("-" if rank is None else str(rank) for rank in ranks)]
-        for title, method, ranks in rank_rows(comparisons)
-    ]
-    head = ["measure", "method", *(comparison.protocol.name for comparison in comparisons)]
-    changes = [f"* {change_text(change)}\n" for change in rank_changes(comparisons)]
-    below = "".join(changes) if changes else "No two methods change places.\n"
-    return f"Rank of each method by its mean, 1 is best.\n\n{_markdown(head, rows)}\n{below}"
-
-
-def change_text(change: RankChange) -> str:
-    """One line."""
-    return (
-        f"{change.column}: {change.better} is better than {change.worse} under {change.under}, "
-        f"worse under {change.not_under}"
-    )
-
-
 def paired_text(column: Column, test: PairedTest | None) -> str:
     """`difference [low, high], p = ...`, `-` without a test."""
     return "-" if test is None else f"{column.with_interval(test.difference)}, {p_text(test.p)}"
@@ -410,12 +343,14 @@ def _markdown_title(column: Column) -> str:
     return f"{column.title} {'↓' if column.lower_is_better else '↑'}"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Lines of a table whose first column is words and whose others are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
+    """Text that does not end its cell."""
     return text.replace("|", "\\|")
 
 
