@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from shard_fixtures import make_dataset
+from tiny_model import TINY_MODEL
 from typer.testing import CliRunner
 
 from randscene.cli.main import app
@@ -17,16 +18,7 @@ from randscene.train.trainer import train
 TINY = with_overrides(
     load_settings("mini"),
     [
-        "model.model_channels=32",
-        "model.cond_channels=32",
-        "model.num_blocks=1",
-        "model.num_heads=2",
-        "model.patch_size=4",
-        "model.sca_blocks=[0]",
-        "conditioner.channels=32",
-        "conditioner.image_size=32",
-        "conditioner.num_blocks=0",
-        "conditioner.num_heads=2",
+        *TINY_MODEL,
         "sampling.steps=2",
         "data.scenes_per_step=1",
         "data.instances_per_scene=1",

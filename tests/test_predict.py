@@ -11,6 +11,7 @@ import torch
 import trimesh
 from PIL import Image
 from shard_fixtures import make_dataset, make_sample, solids_of
+from tiny_model import TINY_MODEL
 from typer.testing import CliRunner
 
 from randscene.cli.main import app
@@ -29,16 +30,7 @@ TINY = with_overrides(
     [
         "data.scenes_per_step=1",
         "data.instances_per_scene=1",
-        "model.model_channels=32",
-        "model.cond_channels=32",
-        "model.num_blocks=1",
-        "model.num_heads=2",
-        "model.patch_size=4",
-        "model.sca_blocks=[0]",
-        "conditioner.channels=32",
-        "conditioner.image_size=32",
-        "conditioner.num_blocks=0",
-        "conditioner.num_heads=2",
+        *TINY_MODEL,
         "optimiser.steps=1",
         "sampling.steps=2",
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from shard_fixtures import make_sample
+from tiny_model import TINY_MODEL
 from torch import nn
 
 from randscene.train.batch import LatentSource
@@ -19,16 +20,7 @@ from randscene.train.voxel_picture import CARD, instance_colours, voxel_picture
 SETTINGS = with_overrides(
     load_settings("mini"),
     [
-        "model.model_channels=32",
-        "model.cond_channels=32",
-        "model.num_blocks=1",
-        "model.num_heads=2",
-        "model.patch_size=4",
-        "model.sca_blocks=[0]",
-        "conditioner.channels=32",
-        "conditioner.image_size=32",
-        "conditioner.num_blocks=0",
-        "conditioner.num_heads=2",
+        *TINY_MODEL,
         "sampling.steps=2",
         "data.encoder=synthetic",
     ],

@@ -19,6 +19,7 @@ import trimesh
 import yaml
 from PIL import Image
 from shard_fixtures import make_dataset, solids_of
+from tiny_model import TINY_MODEL
 
 from randscene import seeding
 from randscene.cli.main import main
@@ -39,16 +40,7 @@ TINY = [
     "data.encoder=synthetic",
     "data.scenes_per_step=1",
     "data.instances_per_scene=1",
-    "model.model_channels=32",
-    "model.cond_channels=32",
-    "model.num_blocks=1",
-    "model.num_heads=2",
-    "model.patch_size=4",
-    "model.sca_blocks=[0]",
-    "conditioner.channels=32",
-    "conditioner.image_size=32",
-    "conditioner.num_blocks=0",
-    "conditioner.num_heads=2",
+    *TINY_MODEL,
     "optimiser.steps=3",
     "checkpoint_every=2",
     "sampling.steps=2",

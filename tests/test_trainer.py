@@ -16,6 +16,7 @@ import shard_fixtures
 import torch
 from PIL import Image
 from shard_fixtures import make_dataset, make_sample
+from tiny_model import TINY_MODEL
 
 from randscene.errors import CheckpointError, DatasetError, RandsceneError, SpecError
 from randscene.shards import open_dataset
@@ -35,16 +36,10 @@ TINY = with_overrides(
         "data.encoder=synthetic",
         "data.scenes_per_step=2",
         "data.instances_per_scene=2",
-        "model.model_channels=32",
-        "model.cond_channels=32",
+        *TINY_MODEL,
         "model.num_blocks=2",
-        "model.num_heads=2",
-        "model.patch_size=4",
         "model.sca_blocks=[1]",
-        "conditioner.channels=32",
-        "conditioner.image_size=32",
         "conditioner.num_blocks=1",
-        "conditioner.num_heads=2",
         "optimiser.t_mean=1.0",
         "checkpoint_every=2",
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from shard_fixtures import make_dataset
+from tiny_model import TINY_MODEL
 from torch import nn
 
 from randscene.errors import DatasetError
@@ -24,16 +25,7 @@ SETTINGS = with_overrides(
     [
         "data.encoder=synthetic",
         "data.instances_per_scene=2",
-        "model.model_channels=32",
-        "model.cond_channels=32",
-        "model.num_blocks=1",
-        "model.num_heads=2",
-        "model.patch_size=4",
-        "model.sca_blocks=[0]",
-        "conditioner.channels=32",
-        "conditioner.image_size=32",
-        "conditioner.num_blocks=0",
-        "conditioner.num_heads=2",
+        *TINY_MODEL,
         "optimiser.condition_dropout=0.9",
     ],
 )

@@ -17,6 +17,7 @@ from randscene.train.evaluate import sample_scene
 from randscene.train.evaluation_report import EvaluationReport
 from randscene.train.output_layouts import Match
 from randscene.train.output_scene import Predicted, Truth, predicted_keys, read_predicted
+from randscene.train.picture_sheet import INK, PAPER, SOFT
 from randscene.train.prediction_reader import SAMPLE_KEY
 from randscene.train.protocols import Protocol
 from randscene.train.scene_scores import SceneScores, score_clouds
@@ -24,8 +25,6 @@ from randscene.train.truth_layouts import read_truths
 from randscene.train.voxel_picture import instance_colours, voxel_picture
 
 TRUTH_COLOUR, PREDICTION_COLOUR = (150, 156, 166), (242, 142, 43)
-PAPER, INK, SOFT = (17, 19, 23), (232, 233, 236), (154, 161, 173)
-"""Behind the pictures, words, and lesser words: of the preview page's dark theme."""
 FARTHEST = 1.5
 """Points of the prediction with a coordinate beyond this, in the space of the metrics, are left out of the picture."""
 _NAME = re.compile(r"\d{2,}_(.+)\.png")
