@@ -404,6 +404,9 @@ def test_the_command_predicts_views_of_a_dataset_and_a_picture_with_its_camera(d
         known = about["world_to_view"] is not None
         assert known == (key != "room") and about["world"]["unit"] == ("metre" if known else None)
         assert (about["world_rotation"] is None) == known
+    everything = ["--dataset", dataset, "--split", "all", "--at-once", "3", "--workers", "2", "--out", tmp_path / "all"]
+    assert command(*everything).exception is None
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(open_dataset(dataset, split=None).keys)
     for options, message in (
         (["--dataset", dataset, "--camera", camera], "--camera belongs to --image"),
         (["--image", rgb], "give either --dataset, or --image together with --masks"),
