@@ -19,11 +19,11 @@ import trimesh
 from randscene.seeding import generator
 from randscene.train.evaluate import evaluate
 from randscene.train.ground_truth import GroundTruth, read_ground_truth
-from randscene.train.heading_search import about_vertical
 from randscene.train.output_layouts import prediction_reading
 from randscene.train.output_scene import OPENCV_TO_BLENDER
 from randscene.train.protocols import ISCENE
 from randscene.train.triangle_mesh import TriangleMesh
+from randscene.train.yaw_rotation import about_vertical
 
 READINGS = (
     ("turned", "midi", "free", "id"),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from output_fixtures import Solid, changed, similar, solids
 
-from randscene.train.heading_search import about_vertical, find_heading
+from randscene.train.heading_search import find_heading
 from randscene.train.triangle_mesh import TriangleMesh
+from randscene.train.yaw_rotation import about_vertical
 
 
 def meshes(some: list[Solid]) -> list[TriangleMesh]:

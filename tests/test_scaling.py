@@ -406,6 +406,9 @@ def test_an_arm_in_canonical_space_is_scored_on_the_same_views_and_only_its_loss
     shape = {"scenes": 1, "views": 1, "resolution": 32, "objects": (2, 2)}
     evaluated = make_dataset(tmp_path / "set", splits=("train", "val"), **shape)
     canonical = make_dataset(tmp_path / "canonical", frame="canonical", fingerprint="cafe" * 16, **shape)
+    info = json.loads((evaluated / "dataset.json").read_text())
+    del info["spec"]["frame"]  # as imported datasets are, whose samples alone tell their frame
+    write_atomic(evaluated / "dataset.json", json.dumps(info))
     write_atomic(evaluated / "scenes" / "900000.glb", balls(900_000))
     quick = dataclasses.replace(ISCENE, points_per_object=200, registration=None, realigned_objects=False)
     monkeypatch.setitem(PROTOCOLS, "iscene", quick)

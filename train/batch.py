@@ -68,6 +68,15 @@ def choose_instances(count: int, wanted: int, rng: np.random.Generator) -> np.nd
     return np.concatenate([rng.permutation(count) for _ in range(rounds)])[:wanted] + 1
 
 
+def same_frame(meta: Mapping[str, Any], settings: DataSettings) -> bool:
+    """Whether a sample (its `ViewSample.meta`) is of the run's frame."""
+    return _frame(meta) == (settings.frame, settings.azimuth_offset_deg)
+
+
+def _frame(meta: Mapping[str, Any]) -> tuple[str, float]:
+    return meta["frame"], float(meta.get("azimuth_offset_deg", 0.0))
+
+
 def check_frame(meta: Mapping[str, Any], settings: DataSettings, *, where: str) -> None:
     """Refuse a sample (its `ViewSample.meta`) of another frame than the run's.
 
@@ -76,9 +85,8 @@ def check_frame(meta: Mapping[str, Any], settings: DataSettings, *, where: str) 
     DatasetError
         Naming `where` and both frames.
     """
-    frame = (meta["frame"], float(meta.get("azimuth_offset_deg", 0.0)))
-    wanted = (settings.frame, settings.azimuth_offset_deg)
-    if frame != wanted:
+    if not same_frame(meta, settings):
+        frame, wanted = _frame(meta), (settings.frame, settings.azimuth_offset_deg)
         raise DatasetError(
             f"{where} is in frame {frame[0]} (azimuth offset {frame[1]:g}) but the run is in {wanted[0]} "
             f"({wanted[1]:g}): choose another dataset, or another data.frame"

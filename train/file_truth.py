@@ -1,6 +1,5 @@
 """A truth that is a file an instance, or a geometry an instance of one file, brought into a view-centric cube."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,7 @@ from randscene.errors import AssetError, DatasetError
 from randscene.train.ground_truth import TrueScene
 from randscene.train.output_layouts import Piece, UpAxis
 from randscene.train.triangle_mesh import TriangleMesh, cube_transform, glb_header, join, read_glb_geometries, z_up
-
-POLE = 1e-6
-"""A camera that looks along the vertical but for this share has no heading of its own."""
+from randscene.train.yaw_rotation import yaw_rotation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +106,10 @@ def heading_rotation(camera_to_world: np.ndarray, middle: np.ndarray) -> np.ndar
     """
     right, backwards = camera_to_world[:3, 0], camera_to_world[:3, 2]
     arm = backwards if (middle - camera_to_world[:3, 3]) @ backwards < 0 else camera_to_world[:3, 3] - middle
-    flat = math.hypot(arm[0], arm[1])
-    if flat > POLE * float(np.linalg.norm(arm)):
-        cosine, sine = arm[0] / flat, arm[1] / flat
-    elif (flat := math.hypot(right[0], right[1])) > POLE:
-        # Above the scene the picture's right still has the heading.
-        cosine, sine = right[1] / flat, -right[0] / flat
-    else:
+    rotation = yaw_rotation(arm, right)
+    if rotation is None:
         raise DatasetError("a camera looks straight up or down and its right axis is vertical: it has no heading")
-    # By -pi/2 - psi, where (cosine, sine) are psi's.
-    return np.array([[-sine, cosine, 0], [-cosine, -sine, 0], [0, 0, 1]], np.float64)
+    return rotation
 
 
 def file_truth(key: str, pieces: Sequence[Piece], up_axis: UpAxis, camera: np.ndarray | None) -> FileTruth:

@@ -11,6 +11,7 @@ import numpy as np
 from randscene.seeding import generator
 from randscene.train.metrics import nearest_distances
 from randscene.train.triangle_mesh import TriangleMesh, join, sample_surface
+from randscene.train.yaw_rotation import about_vertical
 
 POINTS = 2_000
 """Of each side, shared out to the instances where these have partners."""
@@ -62,14 +63,6 @@ def find_heading(
     near = range(best - COARSE + FINE, best + COARSE, FINE)
     fits |= {angle: _misfit(sources, targets, angle) for angle in near if angle not in fits}
     return float(min(fits, key=lambda angle: (fits[angle], angle)))
-
-
-def about_vertical(degrees: float) -> np.ndarray:
-    """(4, 4) turn about Z, counter-clockwise seen from above."""
-    angle = np.radians(degrees)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    return turn
 
 
 def _misfit(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], degrees: float) -> float:

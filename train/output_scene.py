@@ -16,7 +16,7 @@ import numpy as np
 from randscene.errors import AssetError, PredictionError
 from randscene.train.file_truth import FileTruth
 from randscene.train.ground_truth import GroundTruth, TrueScene
-from randscene.train.heading_search import about_vertical, find_heading
+from randscene.train.heading_search import find_heading
 from randscene.train.output_layouts import (
     LAYOUTS,
     RANDSCENE,
@@ -28,6 +28,7 @@ from randscene.train.output_layouts import (
 )
 from randscene.train.prediction_reader import Prediction, check_against, list_predictions, read_prediction
 from randscene.train.triangle_mesh import TriangleMesh, join, read_glb_geometries, z_up
+from randscene.train.yaw_rotation import about_vertical
 
 OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 """(4, 4): a camera's axes x right, y down, z forward to x right, y up, z backward."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from randscene.canonical_json import digest
-from randscene.train.batch import check_frame
+from randscene.train.batch import check_frame, same_frame
 from randscene.train.generation import generate_latents
 from randscene.train.image_conditioner import prepare_images
 from randscene.train.prediction_folder import PredictedView, finished_prediction, write_prediction
@@ -104,8 +104,7 @@ class Predictor:
         data = self.settings.data
         if not any_frame:
             check_frame(sample.meta, data, where=f"sample {sample.key}")
-        there = (sample.meta["frame"], float(sample.meta.get("azimuth_offset_deg", 0.0)))
-        return View.of_sample(sample, same_frame=there == (data.frame, data.azimuth_offset_deg))
+        return View.of_sample(sample, same_frame=same_frame(sample.meta, data))
 
     def logits(self, views: Sequence[View]) -> list[np.ndarray]:
         """Occupancy logits of the instances of several views, computed together.

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,10 @@ from randscene.errors import DatasetError, PredictionError
 from randscene.train.image_conditioner import MaskedImage
 from randscene.train.masked_image import folder_name, read_masked_image
 from randscene.train.settings import DataSettings
+from randscene.train.yaw_rotation import about_vertical, yaw_rotation
 
 if TYPE_CHECKING:
     from randscene.shards import Dataset, ViewSample
-
-_POLE = 1e-6
-"""A camera whose horizontal distance from the look-at point is below this share of its distance stands at a pole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +138,8 @@ def read_world_rotation(camera: Path, data: DataSettings) -> np.ndarray:
     if not (np.allclose(turn.T @ turn, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0):
         raise PredictionError(f"{camera}: camera_to_world does not turn and move alone: take scale and mirroring out")
     arm = matrix[:3, 3] - target
-    if math.hypot(arm[0], arm[1]) > _POLE * math.hypot(*arm):
-        azimuth = math.atan2(arm[1], arm[0])
-    elif arm.any() and math.hypot(turn[0, 0], turn[1, 0]) > _POLE:
-        azimuth = math.atan2(-turn[0, 0], turn[1, 0])  # from above or below: the picture's right axis tells
-    else:
+    rotation = yaw_rotation(arm, turn[:, 0]) if arm.any() else None
+    if rotation is None:
         raise PredictionError(f"{camera}: the camera stands on its look-at point, or has no direction seen from above")
-    angle = math.radians(data.azimuth_offset_deg) - math.pi / 2 - azimuth
-    cosine, sine = math.cos(angle), math.sin(angle)
-    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    turned: np.ndarray = about_vertical(data.azimuth_offset_deg)[:3, :3] @ rotation
+    return turned

@@ -20,6 +20,7 @@ from randscene.files import write_atomic
 from randscene.shards import Dataset, open_dataset
 from randscene.shards.dataset import read_info
 from randscene.shards.store import open_store
+from randscene.train.batch import same_frame
 from randscene.train.checkpoint import (
     check_run_folder,
     checkpoint_sha256,
@@ -49,6 +50,7 @@ class StudyFolder:
         self.study, self.out = study, out
         self._datasets: dict[tuple[str, str | None, str], Dataset] = {}
         self._infos: dict[str, dict[str, Any]] = {}
+        self._frames: dict[str, dict[str, Any]] = {}
 
     def run(self, unit: Unit) -> Path:
         return self.out / "runs" / unit.name
@@ -108,9 +110,7 @@ class StudyFolder:
 
     def kinds(self, unit: Unit, wanted: EvaluationSet) -> tuple[str, ...]:
         """What is measured of a run on an evaluation set: the loss only where both are of one frame."""
-        there, data = self._info(wanted.dataset)["spec"]["frame"], unit.settings.data
-        offset = float(there.get("azimuth_offset_deg", 0.0))
-        same = (there["name"], offset) == (data.frame, data.azimuth_offset_deg)
+        same = same_frame(self._frame_of(wanted), unit.settings.data)
         return tuple(kind for kind in wanted.kinds if same or kind != "loss")
 
     def data(self, arm: Arm) -> list[str]:
@@ -262,6 +262,12 @@ class StudyFolder:
             "views": wanted.views,
             "seed": wanted.seed,
         }
+
+    def _frame_of(self, wanted: EvaluationSet) -> dict[str, Any]:
+        """What the set's first view says of its frame: not every dataset's spec does."""
+        if wanted.name not in self._frames:
+            self._frames[wanted.name] = self.evaluation_data(wanted)[0].meta
+        return self._frames[wanted.name]
 
     def _info(self, dataset: str) -> dict[str, Any]:
         url = self.study.url(dataset)
