@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 168
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 8, 34
 
 
 def histogram(
-    values: np.ndarray, *, title: str, axis: str, note: str = "", bounds: tuple[float, float] | None = None
+    values: NDArray[Any], *, title: str, axis: str, note: str = "", bounds: tuple[float, float] | None = None
 ) -> str:
     """A titled histogram of continuous values as an HTML figure.
 
@@ -38,7 +40,7 @@ def histogram(
     return _figure(title, plot, summary, note)
 
 
-def count_chart(values: np.ndarray, *, title: str, axis: str, note: str = "") -> str:
+def count_chart(values: NDArray[Any], *, title: str, axis: str, note: str = "") -> str:
     """A titled bar chart of how often each whole number occurs, as an HTML figure; parameters as in `histogram`."""
     values = np.asarray(values, int).ravel()
     if not values.size:

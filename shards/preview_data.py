@@ -1,24 +1,19 @@
-"""What the preview page shows, taken from a dataset folder as plain values and compressed bytes."""
+"""What the preview page shows of a whole dataset: which views, the recipes and assets behind them, chart values."""
 
-import base64
-import io
 import json
-import math
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
 from randscene.shards.dataset import Dataset
 from randscene.shards.order import permute
 from randscene.shards.sample_codec import MemberError, npz_arrays
 from randscene.shards.store import Store
-from randscene.shards.view_sample import RESOLUTION, ViewSample
 
 PALETTE = (
     *("#56b4e9", "#e69f00", "#2dbd8f", "#f0e442", "#cc79a7", "#d55e00"),
@@ -26,10 +21,10 @@ PALETTE = (
 )
 """Colours of the instances, in id order, then again from the start. The first are Okabe and Ito's, which differ under
 every common colour blindness; the page also writes the id beside the colour."""
-IMAGE_SIZE = 384
-"""Pictures are shown at most this many pixels wide."""
 CHARTED = 1500
 """Samples, and recipes, that the charts are drawn from at most, spread over the whole dataset."""
+PER_SCENE = 24
+"""Views of each scene, at most, on a page that cannot show all views."""
 
 RECIPES = "recipes.jsonl"
 _SCENE = re.compile(rb'"scene":\s*(\d+)')
@@ -39,13 +34,13 @@ _SCENE = re.compile(rb'"scene":\s*(\d+)')
 class ChartData:
     """Values that the charts show."""
 
-    objects: np.ndarray
+    objects: NDArray[Any]
     """Instances of each scene."""
-    radii: np.ndarray
+    radii: NDArray[Any]
     """Disc radii, metres."""
-    visible: np.ndarray
+    visible: NDArray[Any]
     """Visible pixels over unoccluded pixels, each instance of each charted view."""
-    voxels: np.ndarray
+    voxels: NDArray[Any]
     """Surface voxels, each instance of each charted view."""
     licences: dict[str, int]
     """Assets under each licence, among the charted views."""
@@ -70,6 +65,53 @@ def spread(items: Sequence[int], count: int) -> list[int]:
     if len(items) <= count:
         return list(items)
     return [items[place * len(items) // count] for place in range(count)]
+
+
+def chosen(
+    scenes: dict[int, list[int]], splits: dict[int, str], *, views: int | None, per_scene: int | None
+) -> dict[int, list[int]]:
+    """The views that a page of at most `views` views shows, by scene.
+
+    All of them where they fit. Otherwise at most `PER_SCENE` of each scene, evenly spaced, and, where these are still
+    too many, scenes evenly spaced over each split.
+
+    Parameters
+    ----------
+    scenes : dict
+        Scene to the indices of its views.
+    splits : dict
+        Scene to the name of its split; every split gets its share, at least one scene while there is room.
+    views : int or None
+        None for no limit.
+    per_scene : int or None
+        Views of each scene at most; None for no limit but `PER_SCENE` where needed.
+    """
+
+    def total(of: dict[int, list[int]]) -> int:
+        return sum(map(len, of.values()))
+
+    if per_scene is not None:
+        scenes = {scene: spread(members, per_scene) for scene, members in scenes.items()}
+    if views is None or total(scenes) <= views:
+        return scenes
+    scenes = {scene: spread(members, per_scene or PER_SCENE) for scene, members in scenes.items()}
+    count = len(scenes)
+    while total(scenes) > views and count > 1:
+        # In proportion, then one by one: scenes differ in their views.
+        count = min(count - 1, max(1, int(count * views / total(scenes))))
+        scenes = {scene: scenes[scene] for scene in _spread_over_splits(scenes, splits, count)}
+    return {scene: spread(members, views) for scene, members in scenes.items()}
+
+
+def _spread_over_splits(scenes: Iterable[int], splits: dict[int, str], count: int) -> list[int]:
+    members: dict[str, list[int]] = {}
+    for scene in scenes:
+        members.setdefault(splits[scene], []).append(scene)
+    total = sum(map(len, members.values()))
+    shares = {name: max(1, round(count * len(of) / total)) for name, of in members.items()}
+    while sum(shares.values()) > count and max(shares.values()) > 1:
+        shares[max(shares, key=lambda name: shares[name])] -= 1
+    return sorted([scene for name, of in members.items() for scene in spread(of, shares[name])][:count])
 
 
 def read_recipes(store: Store, wanted: Iterable[int]) -> dict[int, dict[str, Any]]:
@@ -113,7 +155,8 @@ def chart_data(dataset: Dataset, recipes: dict[int, dict[str, Any]]) -> ChartDat
             meta = json.loads(members["json"])
             voxels += np.diff(npz_arrays(members["voxels.npz"], ("coords", "offsets"))["offsets"]).tolist()
             for item in meta["instances"]:
-                visible.append(item["visible_pixels"] / max(item["unoccluded_pixels"], item["visible_pixels"], 1))
+                alone = item.get("unoccluded_pixels") or 0
+                visible.append(item["visible_pixels"] / max(alone, item["visible_pixels"], 1))
                 owners[str(item["uid"])] = str(item.get("licence") or "not stated")
         except (KeyError, TypeError, ValueError, MemberError) as error:
             raise DatasetError(
@@ -137,131 +180,3 @@ def chart_data(dataset: Dataset, recipes: dict[int, dict[str, Any]]) -> ChartDat
 
 def _counts(index: Any) -> Iterable[tuple[str, int]]:
     return zip(index.keys, index.n_instances.tolist())
-
-
-def scene_data(samples: list[ViewSample], recipe: dict[str, Any] | None) -> dict[str, Any]:
-    """One scene for the page: its instances, views and plan as JSON values.
-
-    Parameters
-    ----------
-    samples : list of ViewSample
-        The views to show, of one scene, in view order.
-    recipe : dict or None
-        The scene's recipe as plain JSON.
-    """
-    meta = samples[0].meta
-    return {
-        "scene": meta["scene"],
-        "split": meta.get("split", ""),
-        "instances": [
-            {"uid": item["uid"], "licence": item.get("licence"), "parent": item.get("support_parent")}
-            for item in meta["instances"]
-        ],
-        "views": [_view(sample) for sample in samples],
-        "plan": None if recipe is None else _plan(recipe),
-        "footprints": _footprints(samples[0]),
-    }
-
-
-def _view(sample: ViewSample) -> dict[str, Any]:
-    items = sample.meta["instances"]
-    azimuth, elevation = _direction(sample.meta["camera_to_world"], sample.meta["look_at"])
-    return {
-        "view": sample.meta["view"],
-        "azimuth": azimuth,
-        "elevation": elevation,
-        "frame": sample.meta.get("frame", ""),
-        "rgb": _picture(sample.rgb),
-        "ids": _labels(sample.ids),
-        "voxels": _voxels(sample.coords),
-        "ends": sample.offsets[1:].tolist(),
-        "visible": [item["visible_pixels"] for item in items],
-        "unoccluded": [item["unoccluded_pixels"] for item in items],
-    }
-
-
-def _direction(camera_to_world: Any, look_at: Any) -> tuple[float, float]:
-    """Azimuth and elevation of the camera as seen from the look-at point, degrees."""
-    x, y, z = np.asarray(camera_to_world, float)[:3, 3] - np.asarray(look_at, float)
-    return round(math.degrees(math.atan2(y, x)), 1), round(math.degrees(math.atan2(z, math.hypot(x, y))), 1)
-
-
-def _picture(rgb: np.ndarray) -> str:
-    image = Image.fromarray(rgb)
-    image.thumbnail((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=84, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _labels(ids: np.ndarray) -> str:
-    """The ids as a PNG in the page's colours, see-through where there is no instance."""
-    image = Image.fromarray(ids)
-    image.thumbnail((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.NEAREST)
-    colours = [bytes.fromhex(PALETTE[place % len(PALETTE)][1:]) for place in range(255)]
-    image.putpalette(b"\0\0\0" + b"".join(colours))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", transparency=0, optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _voxels(coords: np.ndarray) -> str:
-    """All x, then all y, then all z, deflated: columns of sorted coordinates are nearly constant."""
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(coords.T).tobytes(), 9)).decode()
-
-
-def _plan(recipe: dict[str, Any]) -> dict[str, Any]:
-    shown = ("disc_instances", "radii", "centres", "gap", "region", "expansions", "tries")
-    return {
-        **{name: recipe["layout"][name] for name in shown},
-        "cameras": [_direction(camera["camera_to_world"], recipe["look_at"])[0] for camera in recipe["cameras"]],
-        "look_at": recipe["look_at"][:2],
-    }
-
-
-def _footprints(sample: ViewSample) -> dict[str, Any]:
-    """Outline of each instance from above: an SVG matrix from path units to world metres, and a path each.
-
-    In a frame that keeps the vertical, the voxels' columns are squares of a turned grid, and the path is their
-    union, run by run. Otherwise it is the convex hull of the voxels' centres.
-    """
-    to_world = np.linalg.inv(sample.world_to_view)
-    parts = [sample.instance_coords(number + 1).astype(int) for number in range(sample.n_instances)]
-    if np.allclose(to_world[:2, 2], 0, atol=1e-9 * np.abs(to_world[:3, :3]).max()):
-        linear = to_world[:2, :2] / RESOLUTION
-        shift = to_world[:2, 3] - to_world[:2, :2] @ (0.5, 0.5)
-        matrix = [*linear.T.ravel(), *shift]
-        paths = [_runs(coords[:, :2]) for coords in parts]
-    else:
-        matrix = [1, 0, 0, 1, 0, 0]
-        paths = [
-            _hull(((coords + 0.5) / RESOLUTION - 0.5) @ to_world[:3, :3].T[:, :2] + to_world[:2, 3]) for coords in parts
-        ]
-    return {"matrix": [round(float(value), 6) for value in matrix], "paths": paths}
-
-
-def _runs(cells: np.ndarray) -> str:
-    grid = np.zeros((RESOLUTION + 2, RESOLUTION), np.int8)
-    grid[cells[:, 0] + 1, cells[:, 1]] = 1
-    steps = np.diff(grid, axis=0)
-    path = []
-    for row in np.flatnonzero(grid.any(axis=0)):
-        starts, ends = np.flatnonzero(steps[:, row] > 0), np.flatnonzero(steps[:, row] < 0)
-        path += [f"M{start} {row}h{end - start}v1h{start - end}z" for start, end in zip(starts, ends)]
-    return "".join(path)
-
-
-def _hull(points: np.ndarray) -> str:
-    """Convex hull (Andrew's monotone chain) as a closed path."""
-    order = sorted(set(map(tuple, np.round(points, 4).tolist())))
-    chains = []
-    for sequence in (order, order[::-1]):
-        chain: list[tuple[float, ...]] = []
-        for x, y in sequence:
-            while len(chain) > 1 and (
-                (chain[-1][0] - chain[-2][0]) * (y - chain[-2][1]) <= (chain[-1][1] - chain[-2][1]) * (x - chain[-2][0])
-            ):
-                chain.pop()
-            chain.append((x, y))
-        chains += chain[:-1] if len(chain) > 1 else chain
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in chains) + "z" if chains else ""

@@ -3,12 +3,6 @@
 const SIDE = 64;
 const AXES = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
 
-async function unpack(text) {
-  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
 class Cube {
   constructor(canvas) {
     this.canvas = canvas;
@@ -18,7 +12,6 @@ class Cube {
     this.lit = 0;
     this.pausedUntil = 0;
     this.detail = Math.min(2, window.devicePixelRatio || 1);
-    this.loading = 0;
     let from = null;
     canvas.addEventListener("pointerdown", (event) => {
       from = [event.clientX, event.clientY, this.yaw, this.pitch];
@@ -43,12 +36,10 @@ class Cube {
     this.draw();
   }
 
-  async show(view, elevation) {
-    const turn = ++this.loading;
-    const columns = await unpack(view.voxels);
-    if (turn !== this.loading) return;
-    this.columns = columns;
-    this.ends = view.ends;
+  /* Cells of all instances, one after the other, and where each instance ends. */
+  show(filled, ends, elevation) {
+    this.filled = filled;
+    this.ends = ends;
     this.yaw = 0;
     this.pitch = Math.max(0.12, Math.min(1.3, (elevation * Math.PI) / 180));
     this.build();
@@ -70,16 +61,14 @@ class Cube {
 
   /* Exposed faces by direction: cell, owner and how enclosed the face is. */
   build() {
-    if (!this.columns) return;
-    const count = this.columns.length / 3, step = [SIDE * SIDE, SIDE, 1];
+    if (!this.filled) return;
+    const step = [SIDE * SIDE, SIDE, 1];
     const owner = new Uint8Array(SIDE ** 3);
     let id = 1;
-    for (let at = 0; at < count; at++) {
+    this.filled.forEach((cell, at) => {
       while (at >= this.ends[id - 1]) id++;
-      if (!this.alone || this.alone === id) {
-        owner[this.columns[at] * step[0] + this.columns[count + at] * step[1] + this.columns[2 * count + at]] = id;
-      }
-    }
+      if (!this.alone || this.alone === id) owner[cell] = id;
+    });
     const at = (x, y, z) => (x < 0 || y < 0 || z < 0 || x >= SIDE || y >= SIDE || z >= SIDE ? 0 : owner[x * step[0] + y * step[1] + z]);
     this.faces = AXES.flatMap((axis, number) => [1, -1].map((sign) => ({ axis: number, sign, cells: [] })));
     for (let x = 0; x < SIDE; x++) for (let y = 0; y < SIDE; y++) for (let z = 0; z < SIDE; z++) {

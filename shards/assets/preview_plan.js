@@ -78,7 +78,7 @@ function drawPlan(scene, onCamera, onPoint) {
   return {
     svg,
     select(index) {
-      const { view, azimuth } = views[index], [x, y] = at(azimuth);
+      const { view, direction: [azimuth] } = views[index], [x, y] = at(azimuth);
       cameras.forEach((tick, number) => tick.classList.toggle("now", number === view));
       ray.setAttribute("x1", x);
       ray.setAttribute("y1", y);
