@@ -5,13 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from randscene.cli.completion import spec_presets
 from randscene.cli.console import console, log_file, logs_to, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
 
 if TYPE_CHECKING:
     from randscene.manifests import AssetRecord, DatasetSpec
 
-Spec = Annotated[str, typer.Argument(help="A preset (demo, rand-15k, eval-demo, ...) or the path of a YAML spec.")]
+Spec = Annotated[
+    str,
+    typer.Argument(
+        help="A preset (demo, rand-15k, eval-demo, ...) or the path of a YAML spec.", autocompletion=spec_presets
+    ),
+]
 Assets = Annotated[Path, typer.Option("--assets", help="Asset lock, as written by `randscene assets build`.")]
 Scenes = Annotated[
     int | None, typer.Option("--scenes", min=1, help="Scenes in the first split, instead of the spec's.")

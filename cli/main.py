@@ -3,11 +3,14 @@
 import signal
 import sys
 from types import FrameType
+from typing import Annotated
 
 import typer
 
+import randscene
 from randscene.cli import assets
 from randscene.cli.demo import demo
+from randscene.cli.doctor import doctor
 from randscene.cli.encode import encode
 from randscene.cli.estimate import estimate
 from randscene.cli.evaluate import evaluate
@@ -24,17 +27,37 @@ from randscene.cli.verify import verify
 from randscene.errors import RandsceneError
 from randscene.files import explain_os_errors
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"randscene {randscene.__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="randscene",
-    help="Random-scene datasets for view-centric 3D scene generation: make, read, train on, score.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Random-scene datasets for view-centric 3D scene generation: make, read, train on, score.
+
+    Begin with `randscene doctor`: does this machine have what it takes? Then `randscene demo --out demo`.
+    """
+
+
 app.add_typer(assets.app, name="assets", help="Find, check and lock the meshes that a dataset is made of.")
 for command in (
     *(plan, verify, estimate, generate, status, failures, retry),
-    *(encode, lint, preview, train, export, predict, evaluate, scaling, demo),
+    *(encode, lint, preview, train, export, predict, evaluate, scaling, demo, doctor),
 ):
     app.command()(command)
 app.command("import-3dfront")(import_3dfront)
@@ -48,6 +71,14 @@ def main() -> None:
             app(standalone_mode=True)
     except RandsceneError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except ImportError as error:
+        from randscene.cli.missing_extra import missing_extra
+
+        line = missing_extra(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from randscene.cli.completion import run_presets, splits
 from randscene.cli.console import console, progress_bar, stops_cleanly
 from randscene.errors import SpecError
 
@@ -28,7 +29,9 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for one folder a view; finished views are kept.")],
     dataset: Annotated[Path | None, typer.Option(help="Dataset to take the views from.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset; all takes every one.")] = "val",
+    split: Annotated[
+        str, typer.Option(help="Split of the dataset; all takes every one.", autocompletion=splits)
+    ] = "val",
     views: Annotated[int | None, typer.Option(min=1, help="So many views, spread evenly; all by default.")] = None,
     keys: Annotated[list[str] | None, typer.Option("--key", help="These views only, e.g. 000012_003.")] = None,
     any_frame: Annotated[
@@ -41,7 +44,10 @@ def predict(
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The run's checkpoint of the lowest validation loss.")] = False,
     preset: Annotated[
-        str | None, typer.Option(help="Settings that published weights are used with; iscene by default.")
+        str | None,
+        typer.Option(
+            help="Settings that published weights are used with; iscene by default.", autocompletion=run_presets
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Replace one field of these settings: section.field=value.")

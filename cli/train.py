@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from randscene.cli.completion import run_presets
 from randscene.cli.console import console, progress_bar
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ def train(
         list[str], typer.Argument(help="Dataset folders or URLs, drawn from as data.mixture says, or by their sizes.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Run folder; run again to go on after an interruption.")],
-    preset: Annotated[str, typer.Option(help="A preset (mini, iscene) or the path of a YAML file.")] = "mini",
+    preset: Annotated[
+        str, typer.Option(help="A preset (mini, iscene) or the path of a YAML file.", autocompletion=run_presets)
+    ] = "mini",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole run, instead of the preset's.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
     set_: Annotated[

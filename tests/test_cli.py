@@ -1,6 +1,8 @@
 """The command line: a user's mistake is one clear line and a non-zero exit, and nothing is overwritten."""
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,3 +104,139 @@ def test_every_command_explains_itself_with_an_example(run, capsys, monkeypatch)
     for name, command in group.commands.items():
         for leaf in getattr(command, "commands", {name: command}).values():
             assert "Example:" in (leaf.help or ""), f"{name} {leaf.name} shows no example"
+
+
+EXTRAS = (
+    "bpy",
+    "embreex",
+    "numba",
+    "psutil",
+    "ray",
+    "safetensors",
+    "scipy",
+    "shapely",
+    "skimage",
+    "torch",
+    "trimesh",
+)
+ONLY_CORE = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+# As the installed script does; the variable for completion is named after the program.
+PROGRAM = "import sys; sys.argv[0] = 'randscene'; from randscene.cli.main import main; main()"
+
+
+def command(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run `randscene` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_the_version_is_told():
+    import randscene
+
+    done = command("--version")
+    assert done.returncode == 0 and done.stdout == f"randscene {randscene.__version__}\n" and not done.stderr
+
+
+def test_help_and_status_load_nothing_heavy(tmp_path):
+    (tmp_path / "dataset.json").write_text("{}")
+    for arguments in (["--help"], ["generate", "--help"], ["doctor", "--help"], ["status", str(tmp_path)]):
+        code = (
+            f"import sys; sys.argv = ['randscene', *{arguments!r}]\n"
+            "from randscene.cli.main import main\n"
+            "try:\n    main()\n"
+            "except SystemExit:\n    pass\n"
+            "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        loaded = done.stderr.strip().splitlines()[-1]
+        assert "'randscene'" in loaded and "'typer'" in loaded
+        heavy = {"torch", "ray", "bpy", "transformers", "trimesh", "scipy", "numba", "matplotlib"}
+        assert not [name for name in heavy if f"'{name}'" in loaded], arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [
+        (("train", "{folder}", "--out", "{folder}/run"), "torch", "train"),
+        (("encode", "{folder}"), "torch", "train"),
+        (("estimate", "demo", "--assets", "{lock}"), None, "generate"),
+        (("assets", "inspect", "{lock}"), None, "generate"),
+    ],
+)
+def test_what_an_extra_brings_is_asked_for_in_one_line(tmp_path, lock_path, monkeypatch, arguments, module, extra):
+    from shard_fixtures import make_dataset
+
+    make_dataset(tmp_path / "set", scenes=1, views=1)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sitecustomize.py").write_text(ONLY_CORE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    done = command(*(word.format(folder=tmp_path / "set", lock=lock_path) for word in arguments))
+    (line,) = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and line.startswith("error: ") and f"pip install 'randscene[{extra}]'" in line
+    assert module is None or module in line
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("randscene gen", {"generate"}),
+        ("randscene doc", {"doctor"}),
+        ("randscene generate rand-", {"rand-15k", "rand-25k"}),
+        ("randscene train x --preset mi", {"mini", "mix-3dfront-rand15k"}),
+        ("randscene predict x --dataset {folder} --split ", {"odd", "train", "all"}),
+        ("randscene predict x --dataset /nowhere --split v", {"val"}),
+    ],
+)
+def test_the_shell_completes_commands_presets_and_splits(tmp_path, words, offered):
+    (tmp_path / "dataset.json").write_text('{"splits": {"train": {}, "odd": {}}}')
+    line = words.format(folder=tmp_path)
+    place = str(len(line.split(" ")) - 1)
+    done = command(_RANDSCENE_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=place)
+    assert set(done.stdout.split()) == offered and not done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_completion_script(shell):
+    done = command(_RANDSCENE_COMPLETE=f"source_{shell}")
+    assert done.returncode == 0 and "_RANDSCENE_COMPLETE=complete_" + shell in done.stdout and not done.stderr
+
+
+def test_a_mistyped_command_or_option_is_answered_with_the_nearest_one():
+    for arguments, meant in ((("genrate", "demo"), "generate"), (("evaluate", "--protocl", "x"), "--protocol")):
+        done = command(*arguments, COLUMNS="200")
+        assert done.returncode == 2 and meant in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.blender
+@pytest.mark.ray
+def test_a_first_run_prints_its_progress_and_its_result_and_nothing_else(lock_path, tmp_path):
+    pytest.importorskip("bpy")
+    pytest.importorskip("ray")
+    fields = ["layout.objects=[2,2]", "cameras.views=1", "render.resolution=48", "splits.val.scenes=1"]
+    fields += ["assets.held_out_fraction=0.3", "latents.encoder=mini"]
+    settings = [word for field in fields for word in ("--set", field)]
+    data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "predictions"
+    for arguments, result in (
+        (["generate", "demo", "--assets", lock_path, "--out", data, "--scenes", 1, *settings], "2 scenes"),
+        (["train", data, "--preset", "mini", "--out", run, "--steps", 2], "2 steps done"),
+        (["predict", run, "--dataset", data, "--split", "val", "--steps", 2, "--out", out], "1 views in"),
+    ):
+        done = command(*arguments, COLUMNS="200", OMP_NUM_THREADS="1")
+        assert done.returncode == 0 and done.stderr == ""
+        lines = done.stdout.strip().splitlines()
+        assert result in lines[-1] and str(arguments[0]) in done.stdout
+        known = (str(arguments[0]), "1 x CPU", "1 x NVIDIA", "no geometry for", result)
+        assert [line for line in lines if not line.startswith(known)] == []

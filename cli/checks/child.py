@@ -1,0 +1,54 @@
+"""One check in a process of its own: `python -m randscene.cli.checks.child NAME OPTIONS`; prints a Finding as JSON."""
+
+import dataclasses
+import json
+import os
+import sys
+
+from randscene.cli.checks.catalogue import Check, by_name, function_of
+from randscene.cli.checks.finding import Finding, Options, absent, problem, warning
+from randscene.errors import RandsceneError
+
+
+def main() -> None:
+    """Run the check that the command line names."""
+    # What libraries print must not end in the answer.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    check, options = by_name(sys.argv[1]), Options(**json.loads(sys.argv[2]))
+    json.dump(dataclasses.asdict(outcome(check, options)), answer)
+    answer.flush()
+    sys.stderr.flush()
+    # Exit handlers of broken libraries can hang or crash.
+    os._exit(0)
+
+
+def outcome(check: Check, options: Options) -> Finding:
+    """What the check found; whatever it raises becomes a line."""
+    try:
+        return function_of(check)(options)
+    except ModuleNotFoundError as error:
+        name = (error.name or str(error)).partition(".")[0]
+        if name == "randscene" or check.use is None:
+            return _failed(check, f"the module {error.name} is missing", "reinstall: pip install randscene")
+        return absent(f"{name} is not installed", f"pip install 'randscene[{check.use}]'")
+    except ImportError as error:
+        return _failed(check, f"cannot import: {one_line(error)}", check.cure)
+    except RandsceneError as error:
+        found, _, cure = one_line(error).partition("; ")
+        return _failed(check, found, cure or check.cure)
+    except Exception as error:  # whatever a broken library raises is the finding
+        return _failed(check, f"{type(error).__name__}: {one_line(error)}", check.cure)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's words, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _failed(check: Check, found: str, cure: str) -> Finding:
+    return warning(found, cure) if check.optional else problem(found, cure)
+
+
+if __name__ == "__main__":
+    main()
