@@ -1,5 +1,6 @@
 # make demo   everything, once, at toy size: assets, scenes, shards, preview page, training, prediction, scores
 # make test   the tests          make lint   style and types          make setup   only the environment
+# make docs   the pages as a site, in build/site
 # make test-blender-5   the tests that render, with Blender 5.0 in place of 4.5
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ BLENDER_5 := build/blender-5
 SYSTEM_LIBS := libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1
 ROOMS := generator blender_scripts manifests shards train cli
 
-.PHONY: setup demo test test-blender-5 lint clean
+.PHONY: setup demo test test-blender-5 lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -21,7 +22,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=68' wheel
 	@echo "installing into $(VENV): some minutes, about 3 GB (Blender, PyTorch, Ray)"
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[generate,train,hub,remote,dev]'
+	  --no-build-isolation -e '.[generate,train,hub,remote,docs,dev]'
 	@$(RUN)/python -c 'import bpy' 2>/dev/null || $(MAKE) --no-print-directory system-libs
 	@touch $@
 
@@ -48,6 +49,9 @@ $(BLENDER_5)/.ready: $(VENV)/.ready
 	$(RUN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > $$($(BLENDER_5)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/others.pth
 	@touch $@
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet --clean --site-dir build/site
 
 lint: setup build/lint/randscene
 	$(RUN)/ruff check .

@@ -25,8 +25,9 @@ from typing import Any
 import psutil
 from small_builds import RAY_CAST, small_lock, small_spec
 
+from randscene.generator.block_state import BlockState
 from randscene.generator.block_task import PackedBlock
-from randscene.generator.build_driver import BlockState, BuildDriver, Progress
+from randscene.generator.build_driver import BuildDriver, Progress
 from randscene.generator.dataset_folder import DatasetFolder, StagedScene, blocks, versions
 from randscene.generator.planning import PlanContext
 from randscene.generator.scene_task import SceneOutcome

@@ -22,12 +22,10 @@ Then microseconds of decoding by member. Processor seconds include those of read
 
 import argparse
 import hashlib
-import io
 import itertools
 import json
 import os
 import resource
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,27 +36,23 @@ from typing import Any
 import numpy as np
 import webdataset
 from PIL import Image
-from small_builds import RAY_CAST, folder_for, small_lock, small_spec
+from reading_dataset import copied_samples
+from reading_members import decoding, sixteen_bits
+from small_builds import folder_for
 
-from randscene import canonical_json, seeding
-from randscene.files import write_atomic
-from randscene.generator import generate
 from randscene.shards import (
     Dataset,
     Mixture,
     ViewSample,
-    decode_sample,
     open_dataset,
     permute,
     torch_loader,
     write_shard,
 )
-from randscene.shards import sample_codec as codec
 
 BATCH = 16
 BUFFER = 1000
 """Samples in the shuffle buffer of `webdataset`, the size that its manual uses."""
-SHARD_SCENES = 16
 SIDES = ("ours", "theirs")
 
 Work = Callable[[], tuple[int, int]]
@@ -93,7 +87,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     with folder_for(args.folder) as folder:
-        root = args.dataset or build(folder, args)
+        root = args.dataset or copied_samples(folder, args)
         dataset = open_dataset(root)
         tars = [str(root / "shards" / shard.name) for shard in dataset.shards]
         count = min(args.samples, len(dataset))
@@ -109,7 +103,7 @@ def main() -> None:
         ]
         runs = [run for row in rows if not args.only or args.only in row.name for run in measure(row, tars, args)]
         runs += resume(root, tars, args.repeats)
-        runs += members(dataset)
+        runs += decoding(dataset)
     if args.json is not None:
         args.json.write_text(json.dumps(runs, indent=1) + "\n")
 
@@ -223,10 +217,6 @@ def decoder(samples: Any) -> Any:
     return samples.decode(*pictures, webdataset.imagehandler("l8", ["png"])).map(read_npz)
 
 
-def sixteen_bits(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)), np.uint16)
-
-
 def read_npz(sample: dict[str, Any]) -> dict[str, Any]:
     """`webdataset` leaves a `.npz` as NumPy opens it, unread."""
     sample["voxels.npz"] = {name: sample["voxels.npz"][name] for name in ("coords", "offsets")}
@@ -325,104 +315,6 @@ def resume(root: Path, tars: list[str], repeats: int) -> list[dict[str, Any]]:
         runs.append({"row": f"resume: {name}", "seconds": times})
         print(f"{name:<36}{statistics.median(times):>8.3f} ({min(times):.3f} to {max(times):.3f})", flush=True)
     return runs
-
-
-def members(dataset: Dataset, count: int = 100) -> list[dict[str, Any]]:
-    """Processor microseconds of decoding a member, ours and theirs, on `count` samples spread over the dataset."""
-    places = np.linspace(0, len(dataset) - 1, count).astype(int)
-    found = [dataset.members(int(place)) for place in places]
-    rng = seeding.generator(0, "benchmark", "latents")
-    counts = [len(json.loads(item["json"])["instances"]) for item in found]
-    latents = [codec.npy_bytes(rng.standard_normal((n + 1, 8, 16, 16, 16), np.float32).astype("f2")) for n in counts]
-    depths = [codec.png_bytes(depth_like(codec.image_array(i["ids.png"], kind="PNG", modes=("L",)))) for i in found]
-    unpack = webdataset.autodecode.Decoder([])  # its own for everything but pictures
-    rgb8, l8 = webdataset.imagehandler("rgb8", ["webp"]), webdataset.imagehandler("l8", ["png"])
-
-    def basic(name: str, data: bytes) -> Any:
-        return unpack({"__key__": "", name: data})[name]
-
-    def npz(data: bytes) -> list[np.ndarray]:
-        opened = basic("voxels.npz", data)
-        return [opened[name] for name in ("coords", "offsets")]
-
-    table: list[tuple[str, list[Any], Callable[[Any], Any], Callable[[Any], Any] | None]] = [
-        ("rgb.webp", [item["rgb.webp"] for item in found],
-         lambda data: codec.image_array(data, kind="WEBP", modes=("RGB",)), lambda data: rgb8("rgb.webp", data)),
-        ("ids.png", [item["ids.png"] for item in found],
-         lambda data: codec.image_array(data, kind="PNG", modes=("L",)), lambda data: l8("ids.png", data)),
-        ("voxels.npz", [item["voxels.npz"] for item in found],
-         lambda data: codec.npz_arrays(data, ("coords", "offsets")), npz),
-        ("json", [item["json"] for item in found], json.loads, lambda data: basic("json", data)),
-        ("depth.png, 16 bits", depths,
-         lambda data: codec.image_array(data, kind="PNG", modes=("I;16", "I;16B", "I")), sixteen_bits),
-        ("latents.npy", latents, codec.npy_array, lambda data: basic("latents.npy", data)),
-        ("a sample, checks included", found, decode_sample, None),
-    ]  # fmt: skip
-    runs = []
-    print(f"\n{'decoding, processor µs':<28}{'bytes':>10}{'ours':>10}{'webdataset':>12}")
-    for name, items, ours, theirs in table:
-        ours_us, theirs_us = (microseconds(work, items) if work else None for work in (ours, theirs))
-        size = statistics.mean(sum(map(len, i.values())) if isinstance(i, dict) else len(i) for i in items)
-        runs.append({"row": f"decode: {name}", "bytes": size, "ours_us": ours_us, "theirs_us": theirs_us})
-        other = f"{theirs_us:>12,.0f}" if theirs_us is not None else ""
-        print(f"{name:<28}{size:>10,.0f}{ours_us:>10,.0f}{other}", flush=True)
-    return runs
-
-
-def depth_like(ids: np.ndarray) -> np.ndarray:
-    """(H, W) uint16 as smooth as a depth picture, where `ids` are not 0: for its size and cost alone."""
-    rows, columns = np.indices(ids.shape)
-    return np.where(ids > 0, 20_000 + 37 * rows + 11 * columns + 3_000 * ids.astype(np.int64), 0).astype(np.uint16)
-
-
-def microseconds(work: Callable[[Any], Any], items: list[Any]) -> float:
-    """Median over five passes of the mean of an item; the first pass, which loads decoders, is left out."""
-    passes = []
-    for _ in range(6):
-        begun = time.process_time()
-        for item in items:
-            work(item)
-        passes.append(1e6 * (time.process_time() - begun) / len(items))
-    return statistics.median(passes[1:])
-
-
-def build(folder: Path, args: argparse.Namespace) -> Path:
-    """A dataset of `copies` of some rendered samples, each under a key of its own."""
-    root = folder / "dataset"
-    if (root / "dataset.json").exists():
-        return root
-    assignments = [
-        *RAY_CAST,
-        f"splits.train.scenes={args.scenes}",
-        f"cameras.views={args.views}",
-        f"render.resolution={args.resolution}",
-        "layout.objects=[2, 12]",
-    ]
-    begun = time.monotonic()
-    generate(small_spec(assignments), small_lock(folder), folder / "rendered", workers=2)
-    made = open_dataset(folder / "rendered")
-    parts = [(meta, made.members(place)) for place in range(len(made)) for meta in [made[place].meta]]
-    total, number = 0, 0
-    for first in range(0, args.scenes * args.copies, SHARD_SCENES):
-        scenes = range(first, min(first + SHARD_SCENES, args.scenes * args.copies))
-        samples = [renamed(meta, found, scene) for scene in scenes for meta, found in parts
-                   if meta["scene"] == scene % args.scenes]  # fmt: skip
-        order = seeding.generator(0, "shard", number).permutation(len(samples))
-        header = {"split": "train", "block": number, "scenes": list(scenes), "fingerprint": made.info["fingerprint"]}
-        write_shard(root / "shards" / f"train-{number:06d}.tar", (samples[i] for i in order), header=header)
-        total, number = total + len(samples), number + 1
-    counts = {"scenes": args.scenes * args.copies, "samples": total, "shards": number}
-    info = {**made.info, "splits": {"train": counts}, "complete": True}
-    write_atomic(root / "dataset.json", canonical_json.dumps(info))
-    shutil.rmtree(folder / "rendered")
-    print(f"built in {time.monotonic() - begun:.0f} s")
-    return root
-
-
-def renamed(meta: dict[str, Any], found: dict[str, bytes], scene: int) -> tuple[str, dict[str, bytes]]:
-    """The same sample as that of another scene."""
-    members = {**found, "json": canonical_json.dumps({**meta, "scene": scene}).encode()}
-    return f"{scene:06d}_{meta['view']:03d}", members
 
 
 if __name__ == "__main__":

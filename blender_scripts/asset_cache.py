@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.compat import enable_nodes
 from randscene.blender_scripts.gltf_flattening import import_flattened
@@ -32,9 +33,9 @@ class AssetPart:
 
     mesh: Any
     """bpy.types.Mesh with its materials."""
-    matrix: np.ndarray
+    matrix: NDArray[Any]
     """(4, 4) float64: mesh coordinates to the asset frame (Z up, own units)."""
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float32, mesh coordinates."""
 
 
@@ -129,7 +130,7 @@ def _what_failed(error: Exception) -> str:
     return next((line for line in reversed(lines) if line and not line.startswith("Location:")), type(error).__name__)
 
 
-def _run_importer(path: str, suffix: str) -> dict[str, np.ndarray]:
+def _run_importer(path: str, suffix: str) -> dict[str, NDArray[Any]]:
     """Import a file into the current scene; see `import_flattened` for the matrices of a glTF's objects."""
     if suffix in (".glb", ".gltf"):
         return import_flattened(path)
@@ -141,14 +142,14 @@ def _run_importer(path: str, suffix: str) -> dict[str, np.ndarray]:
     return {}
 
 
-def _collect_parts(places: dict[str, np.ndarray], suffix: str, up_axis: str) -> tuple[AssetPart, ...]:
+def _collect_parts(places: dict[str, NDArray[Any]], suffix: str, up_axis: str) -> tuple[AssetPart, ...]:
     layer = bpy.context.view_layer
     layer.update()
     # Blender's glTF importer turns the meshes' Y-up into Z-up by itself, the others leave that to us.
     turned = suffix in (".glb", ".gltf")
     to_z_up = Y_UP_TO_Z_UP if up_axis == "Y" else np.eye(4)
     from_mesh = np.linalg.inv(Y_UP_TO_Z_UP) if turned else np.eye(4)
-    offsets: dict[str, np.ndarray] = {}
+    offsets: dict[str, NDArray[Any]] = {}
     parts = []
     for item in sorted(layer.objects, key=lambda item: item.name):
         if item.type != "MESH" or not len(item.data.polygons):
@@ -164,7 +165,7 @@ def _collect_parts(places: dict[str, np.ndarray], suffix: str, up_axis: str) -> 
     return tuple(parts)
 
 
-def _bring_near(mesh: Any) -> np.ndarray:
+def _bring_near(mesh: Any) -> NDArray[Any]:
     """Move a mesh that lies far from its origin to it; returns the (4, 4) matrix that undoes the move.
 
     Far from the origin, the 32-bit products of coordinates and matrices would lose the shape. Only axes on which the
@@ -230,7 +231,7 @@ def _picture_nodes(meshes: Iterable[Any]) -> list[Any]:
     ]
 
 
-def _vertices(mesh: Any) -> np.ndarray:
+def _vertices(mesh: Any) -> NDArray[Any]:
     flat = np.empty(len(mesh.vertices) * 3, np.float32)
     mesh.vertices.foreach_get("co", flat)
     return flat.reshape(-1, 3)

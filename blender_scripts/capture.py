@@ -5,6 +5,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import RenderError
 
@@ -23,7 +24,7 @@ class MemoryCapture:
 
     def __init__(self, passes: Sequence[str]) -> None:
         self._wanted = tuple(passes)
-        self._taken: dict[str, np.ndarray] = {}
+        self._taken: dict[str, NDArray[Any]] = {}
         self._failure: Exception | None = None
         engine: Any = bpy.types.RenderEngine.bl_rna_get_subclass_py("CYCLES")
         original = engine.render
@@ -38,7 +39,7 @@ class MemoryCapture:
 
         engine.render = render_and_take
 
-    def render(self, scene: Any, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    def render(self, scene: Any, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
         """Render a scene (Cycles must be its engine).
 
         Parameters

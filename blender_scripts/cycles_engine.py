@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.capture import MemoryCapture
 from randscene.blender_scripts.compat import apply_settings, object_index_pass
@@ -30,19 +31,19 @@ class Layers:
     """What a picture is made from, in the window of it that the scene can reach. Row 0 is the top."""
 
     window: Window
-    light: np.ndarray
+    light: NDArray[Any]
     """(h, w, 3) float32: denoised illumination, see `demodulation`."""
-    guide: np.ndarray
+    guide: NDArray[Any]
     """(h, w, 3) float32: mean base colour of the pixel's samples, times their alpha."""
-    alpha: np.ndarray
+    alpha: NDArray[Any]
     """(h, w) float32 in [0, 1]."""
 
-    def stacked(self) -> np.ndarray:
+    def stacked(self) -> NDArray[Any]:
         """(7, h, w) float16: light, guide, alpha."""
         planes = np.concatenate([self.light, self.guide, self.alpha[..., None]], axis=2)
         return np.ascontiguousarray(np.minimum(planes, _LARGEST_HALF).astype(np.float16).transpose(2, 0, 1))
 
-    def picture(self, resolution: int) -> np.ndarray:
+    def picture(self, resolution: int) -> NDArray[Any]:
         """(R, R, 3) uint8, sRGB on black: the picture that these samples alone give."""
         alpha = self.alpha[..., None]
         color = np.concatenate([self.light * modulator(self.guide, alpha), alpha], axis=2)
@@ -53,11 +54,11 @@ class Layers:
 class Picture:
     """One view. Row 0 is the top."""
 
-    rgb: np.ndarray | None = None
+    rgb: NDArray[Any] | None = None
     """(R, R, 3) uint8, sRGB on black. None where `layers` were asked for."""
     layers: Layers | None = None
     """None where `rgb` was asked for, and where there is nothing to see."""
-    ids: np.ndarray | None
+    ids: NDArray[Any] | None
     """(R, R) uint8: Cycles' object index at the pixel centres, 0 where it hit nothing. None from other engines."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import RenderError
 
@@ -47,7 +48,7 @@ class Denoiser:
             self._library.oidnReleaseDevice(self._device)
             self._device = None
 
-    def denoise(self, color: np.ndarray, normal: np.ndarray, quality: str) -> np.ndarray:
+    def denoise(self, color: NDArray[Any], normal: NDArray[Any], quality: str) -> NDArray[Any]:
         """Filter a picture.
 
         Parameters

@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.compat import apply_settings, eevee_engine
 from randscene.blender_scripts.cycles_engine import Picture
@@ -98,7 +99,7 @@ class EeveeEngine:
             )
         return Picture(rgb=window.place(srgb_on_black(combined), resolution), ids=None)
 
-    def _combined(self, scene: Any) -> np.ndarray:
+    def _combined(self, scene: Any) -> NDArray[Any]:
         """(rows, columns, 4) float32, linear, premultiplied, row 0 at the bottom.
 
         Without a window a render has no pixels that Python can see; only saving it works. An uncompressed file of half

@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.compat import apply_settings, enable_nodes
 from randscene.blender_scripts.scene_description import SceneDescription, WorldImage
@@ -108,7 +109,7 @@ class WorldMaker:
         return image
 
 
-def mean_luminance(pixels: np.ndarray) -> float:
+def mean_luminance(pixels: NDArray[Any]) -> float:
     """Mean luminance of an equirectangular picture over the sphere, each row weighted by its solid angle.
 
     Parameters

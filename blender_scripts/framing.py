@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.scene_description import Viewpoint
 
@@ -29,14 +31,14 @@ class Window:
         """Rows [top, bottom) counted from the top and columns [left, right) of a picture of that side."""
         return resolution - self.top, resolution - self.bottom, self.left, self.right
 
-    def place(self, crop: np.ndarray, resolution: int) -> np.ndarray:
+    def place(self, crop: NDArray[Any], resolution: int) -> NDArray[Any]:
         """Put a (rows, columns, ...) crop, row 0 at the bottom, into a zero (R, R, ...) picture, row 0 on top."""
         canvas = np.zeros((resolution, resolution, *crop.shape[2:]), crop.dtype)
         canvas[resolution - self.top : resolution - self.bottom, self.left : self.right] = crop[::-1]
         return canvas
 
 
-def scene_window(points: np.ndarray, viewpoint: Viewpoint, resolution: int) -> Window | None:
+def scene_window(points: NDArray[Any], viewpoint: Viewpoint, resolution: int) -> Window | None:
     """The smallest window that holds every point of the scene, or None when the camera cannot see any.
 
     Parameters

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import RenderError
 from randscene.gltf_scene import Placement, apply, has_faces, morphed, placements, skinning_matrices
@@ -21,7 +22,7 @@ _VARIANTS = "KHR_materials_variants"
 _FLOAT = 5126
 
 
-def import_flattened(path: str) -> dict[str, np.ndarray]:
+def import_flattened(path: str) -> dict[str, NDArray[Any]]:
     """Import a glTF file into Blender's current scene; the objects stay at the origin.
 
     Parameters
@@ -60,8 +61,8 @@ class glTF2ImportUserExtension:
         glTF2ImportUserExtension.latest = self
         self.error: Exception | None = None
         """What went wrong; the importer itself goes on after an exception here."""
-        self.places: dict[str, np.ndarray] = {}
-        self._matrices: dict[int, np.ndarray] = {}
+        self.places: dict[str, NDArray[Any]] = {}
+        self._matrices: dict[int, NDArray[Any]] = {}
 
     def gather_import_gltf_before_hook(self, gltf: Any) -> None:
         """The file is parsed; nothing is built yet."""
@@ -140,7 +141,7 @@ def _posed_primitive(gltf: Any, original: Any, placement: Placement) -> Any:
     return primitive
 
 
-def _skin(gltf: Any, attributes: dict[str, int], joints: np.ndarray) -> np.ndarray | None:
+def _skin(gltf: Any, attributes: dict[str, int], joints: NDArray[Any]) -> NDArray[Any] | None:
     sets: list[int] = []
     while f"JOINTS_{len(sets)}" in attributes and f"WEIGHTS_{len(sets)}" in attributes:
         sets.append(len(sets))
@@ -163,14 +164,14 @@ def _plain(gltf: Any, primitive: Any) -> Any:
     return primitive
 
 
-def _read(gltf: Any, index: int) -> np.ndarray:
+def _read(gltf: Any, index: int) -> NDArray[Any]:
     """(count, components) of an accessor."""
     reader = importlib.import_module("io_scene_gltf2.io.imp.gltf2_io_binary").BinaryData
-    values: np.ndarray = reader.decode_accessor(gltf, index)
+    values: NDArray[Any] = reader.decode_accessor(gltf, index)
     return values
 
 
-def _add_vectors(gltf: Any, values: np.ndarray) -> int:
+def _add_vectors(gltf: Any, values: NDArray[Any]) -> int:
     """A new accessor that holds (count, 3) values; its index."""
     data, structures = gltf.data, importlib.import_module("io_scene_gltf2.io.com.gltf2_io")
     content = values.astype("<f4").tobytes()

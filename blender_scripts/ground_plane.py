@@ -4,6 +4,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.compat import enable_nodes
 from randscene.blender_scripts.guide_pass import show_base_colors
@@ -16,7 +17,7 @@ SINK = 1e-4
 """Of the scene's radius: how far the floor lies below z = 0, so that a flat object on the ground is not in it."""
 
 
-def ground_mesh(points: np.ndarray, ground: GroundSurface) -> Any:
+def ground_mesh(points: NDArray[Any], ground: GroundSurface) -> Any:
     """A bpy.types.Mesh with its material, world frame.
 
     Squares about the origin, each twice as large as the one inside it: rays meet a triangle of the scene's own size to

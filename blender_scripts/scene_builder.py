@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 from mathutils import Matrix
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.asset_cache import AssetCache
 from randscene.blender_scripts.compat import apply_settings
@@ -29,7 +30,7 @@ class BuiltScene:
     """bpy.types.Scene."""
     camera: Any
     """bpy.types.Object."""
-    points: np.ndarray
+    points: NDArray[Any]
     """(P, 3) float64: vertices of the assets that span their convex hull, world metres."""
     ground: Any = None
     """bpy.types.Object of the floor, or None. It is in no label."""
@@ -143,7 +144,7 @@ class _Stage:
         self._root = bpy.data.objects.new("root", None)
         scene.collection.objects.link(self._root)
 
-    def add(self, name: str, data: Any, world: np.ndarray) -> Any:
+    def add(self, name: str, data: Any, world: NDArray[Any]) -> Any:
         item = bpy.data.objects.new(name, data)
         # An object's own location, rotation and scale cannot hold shear; the parent's inverse holds any matrix.
         item.parent = self._root
@@ -165,7 +166,7 @@ def _light(light: LightSource) -> Any:
     return data
 
 
-def _light_matrix(light: LightSource) -> np.ndarray:
+def _light_matrix(light: LightSource) -> NDArray[Any]:
     """(4, 4) float64: Blender's lights shine along their -Z."""
     matrix = np.eye(4)
     matrix[:3, 3] = light.position

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.protocol import MAX_INSTANCES
 from randscene.errors import RenderError
@@ -17,7 +18,7 @@ class PlacedAsset:
     """One instance. Its id is its position in the scene, counted from 1."""
 
     uid: str
-    pose: np.ndarray
+    pose: NDArray[Any]
     """(4, 4) float64: asset frame (Z up, own units) to world (metres, Z up)."""
 
 
@@ -26,9 +27,9 @@ class LightSource:
     """A light, world frame, metres. See `Light` in the recipe for what `power` and `size` mean for each kind."""
 
     kind: str
-    position: np.ndarray
+    position: NDArray[Any]
     """(3,) float64."""
-    target: np.ndarray
+    target: NDArray[Any]
     """(3,) float64."""
     power: float
     size: float
@@ -58,7 +59,7 @@ class GroundSurface:
 class Viewpoint:
     """A square pinhole camera that looks down -Z with +Y up."""
 
-    camera_to_world: np.ndarray
+    camera_to_world: NDArray[Any]
     """(4, 4) float64, metres."""
     fov_deg: float
 
@@ -166,7 +167,7 @@ def _triple(value: Sequence[Any], name: str) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _matrix(value: Any, name: str) -> np.ndarray:
+def _matrix(value: Any, name: str) -> NDArray[Any]:
     matrix = np.asarray(value, dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.array_equal(matrix[3], (0, 0, 0, 1)):
         raise ValueError(f"{name} must be a finite 4x4 matrix with last row 0 0 0 1")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts import process_setup
 from randscene.blender_scripts.protocol import (
@@ -177,7 +178,7 @@ def _output_folder(request: RenderRequest) -> Path:
     return out
 
 
-def _save(path: Path, array: np.ndarray) -> str:
+def _save(path: Path, array: NDArray[Any]) -> str:
     """Write an npy file that appears whole under its name; returns the path."""
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as handle:

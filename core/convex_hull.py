@@ -1,9 +1,12 @@
 """Points that span a convex hull."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def hull_points(points: np.ndarray) -> np.ndarray:
+def hull_points(points: NDArray[Any]) -> NDArray[Any]:
     """Those of some points that span their convex hull, in their order: what is farthest in any direction is one.
 
     Parameters

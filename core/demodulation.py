@@ -7,13 +7,16 @@ out; what stays is illumination, which is smooth, and which a denoiser cleans we
 colour of the pixel (`generator.guided_reconstruction` takes it from rays), it gives the picture back without the error.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 SPECULAR = 0.04
 """Added to every base colour: what a black surface still reflects, and what keeps the quotient finite."""
 
 
-def illumination(combined: np.ndarray, guide: np.ndarray) -> np.ndarray:
+def illumination(combined: NDArray[Any], guide: NDArray[Any]) -> NDArray[Any]:
     """Light per base colour.
 
     Where nothing was hit, the picture's mean stands in, which gives the denoiser outlines that are not too hard.
@@ -36,6 +39,6 @@ def illumination(combined: np.ndarray, guide: np.ndarray) -> np.ndarray:
     return light
 
 
-def modulator(guide: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def modulator(guide: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     """What illumination is multiplied with: (..., 3), for a guide (..., 3) and an alpha (..., 1)."""
     return np.maximum(guide, 0) + np.float32(SPECULAR) * np.clip(alpha, 0, 1)

@@ -1,9 +1,12 @@
 """From a linear render to 8-bit pixels."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def srgb_on_black(combined: np.ndarray) -> np.ndarray:
+def srgb_on_black(combined: NDArray[Any]) -> NDArray[Any]:
     """The picture that a transparent sRGB image gives when it is laid on black.
 
     The colour is un-premultiplied, put through the sRGB curve (Blender's view transform `Standard`), and only
@@ -28,6 +31,6 @@ def srgb_on_black(combined: np.ndarray) -> np.ndarray:
     return out
 
 
-def srgb_curve(linear: np.ndarray) -> np.ndarray:
+def srgb_curve(linear: NDArray[Any]) -> NDArray[Any]:
     """Linear light in [0, 1] to the sRGB signal in [0, 1] (IEC 61966-2-1), float64 of the same shape."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.power(linear, 1 / 2.4) - 0.055)

@@ -66,3 +66,8 @@ class CheckpointError(RandsceneError):
 
 class PredictionError(RandsceneError):
     """A prediction folder or file that cannot be scored as it stands."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, cut to one line; the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,7 +1,8 @@
 """Planning, labels, view-centric voxels and the build pipeline. Names are loaded on first use."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from randscene.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from randscene.generator.build import BuildReport, generate
@@ -14,22 +15,26 @@ if TYPE_CHECKING:
     from randscene.generator.verification import verify
     from randscene.generator.view_centric import world_to_view
     from randscene.generator.voxelization import voxelize
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "BuildReport": "build",
+            "Estimate": "estimate_total",
+            "ImportReport": "front3d_import",
+            "LayoutReport": "layout_report",
+            "SceneRecipe": "recipe",
+            "estimate": "estimate_build",
+            "generate": "build",
+            "import_3dfront": "front3d_import",
+            "plan": "planning",
+            "recipe_from_json": "recipe",
+            "verify": "verification",
+            "voxelize": "voxelization",
+            "world_to_view": "view_centric",
+        },
+    )
 
-_HOME = {
-    "BuildReport": "build",
-    "Estimate": "estimate_total",
-    "ImportReport": "front3d_import",
-    "LayoutReport": "layout_report",
-    "SceneRecipe": "recipe",
-    "estimate": "estimate_build",
-    "generate": "build",
-    "import_3dfront": "front3d_import",
-    "plan": "planning",
-    "recipe_from_json": "recipe",
-    "verify": "verification",
-    "voxelize": "voxelization",
-    "world_to_view": "view_centric",
-}
 __all__ = [
     "BuildReport",
     "Estimate",
@@ -45,9 +50,3 @@ __all__ = [
     "voxelize",
     "world_to_view",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -51,6 +51,12 @@ QUIT_TIMEOUT_S = 2.0
 
 MEMORY_POLL_S = 0.25
 
+KERNEL_BUILD = (
+    "; for a card that Blender has no kernels for (H100, H200) they are built before the first picture, which takes "
+    "longer than that: docs/rendering.md says how to build them once"
+)
+"""Said of a card that gave no picture in time: nothing else tells of that build."""
+
 
 class BlenderProcess:
     """A renderer process that is started when needed and replaced after a death. Not for several threads at once.
@@ -223,7 +229,7 @@ class BlenderProcess:
         )
         try:
             self._send(child, request)
-            yield from self._pictures(child, job, out, wanted, resolution)
+            yield from self._pictures(child, request, wanted)
             self._busy = False
         finally:
             shutil.rmtree(out, ignore_errors=True)
@@ -239,18 +245,19 @@ class BlenderProcess:
             self._child.wait(QUIT_TIMEOUT_S)
         self._drop()
 
-    def _pictures(
-        self, child: ChildProcess, job: str, out: Path, wanted: list[int], resolution: int
-    ) -> Iterator[RenderedView]:
+    def _pictures(self, child: ChildProcess, request: RenderRequest, wanted: list[int]) -> Iterator[RenderedView]:
+        job, out = request.job, Path(request.out)
         left = set(wanted)
         waited = 0.0
         while True:
             begun = time.monotonic()
+            first = child.jobs_begun == 1 and len(left) == len(wanted)
+            hint = KERNEL_BUILD if first and request.engine == "cycles" and request.device != "CPU" else ""
             if self._scene_timeout_s - waited < self._view_timeout_s:
                 words = f"for a scene of {len(wanted)} views, of which {len(wanted) - len(left)} came"
-                answer = self._receive(child, self._scene_timeout_s - waited, words, self._scene_timeout_s)
+                answer = self._receive(child, self._scene_timeout_s - waited, words, self._scene_timeout_s, hint)
             else:
-                answer = self._receive(child, self._view_timeout_s, f"for one of {len(left)} views")
+                answer = self._receive(child, self._view_timeout_s, f"for one of {len(left)} views", hint=hint)
             waited += time.monotonic() - begun
             if isinstance(answer, ErrorAnswer):
                 error = RenderError(answer.reason, answer.message, log_tail=child.log.tail())
@@ -261,7 +268,7 @@ class BlenderProcess:
             if isinstance(answer, ViewAnswer) and answer.job == job and answer.view in left:
                 left.remove(answer.view)
                 try:
-                    picture = read_view(answer, out, resolution)
+                    picture = read_view(answer, out, request.resolution)
                 except RenderError as error:
                     raise self._kill(child, error) from error
                 yield picture
@@ -280,11 +287,11 @@ class BlenderProcess:
             raise self._died(child) from error
 
     def _receive(
-        self, child: ChildProcess, timeout_s: float, waiting_for: str, stated_s: float | None = None
+        self, child: ChildProcess, timeout_s: float, waiting_for: str, stated_s: float | None = None, hint: str = ""
     ) -> Answer:
         """Next answer; raises when it does not come, and then the process is gone.
 
-        `stated_s` is what to call the wait where `timeout_s` is only the rest of it.
+        `stated_s` is what to call the wait where `timeout_s` is only the rest of it; `hint` ends the message then.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -292,7 +299,7 @@ class BlenderProcess:
                 raise RenderError("abandoned", "another render began before this one was read to its end")
             left = deadline - time.monotonic()
             if left <= 0:
-                message = f"waited {stated_s or timeout_s:g} s {waiting_for}; ended the renderer"
+                message = f"waited {stated_s or timeout_s:g} s {waiting_for}; ended the renderer{hint}"
                 raise self._kill(child, RenderError("timeout", message, transient=True))
             try:
                 line = child.read_line(left if self._memory_limit is None else min(left, MEMORY_POLL_S))

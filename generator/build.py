@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from randscene.errors import DatasetError
+from randscene.generator.block_state import BlockState
 from randscene.generator.block_task import unpack_block
-from randscene.generator.build_driver import BlockState, BuildDriver, Progress
+from randscene.generator.build_driver import BuildDriver, Progress
 from randscene.generator.dataset_folder import INFO, READERS, WORK, DatasetFolder, blocks, fingerprint
 from randscene.generator.failures import Failure
 from randscene.generator.planning import PlanContext, plan_scene

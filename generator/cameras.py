@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import SpecError
 from randscene.generator.trigonometry import cos_sin, tan_half
@@ -16,10 +18,10 @@ GOLDEN_TURN = (3 - math.sqrt(5)) / 2
 class Directions:
     """From the look-at point to each of V cameras; world Z up."""
 
-    turns: np.ndarray
+    turns: NDArray[Any]
     """(V,) float64 azimuth from +X towards +Y, in turns. Defined at the poles too: there it alone decides which way is
     up in the picture."""
-    height: np.ndarray
+    height: NDArray[Any]
     """(V,) float64 sine of the elevation, in [-1, 1]."""
 
 
@@ -117,7 +119,7 @@ def directions(
     raise SpecError(f"cameras.kind: {kind!r} is none of uniform, trellis, upper, random, front")
 
 
-def camera_axes(towards: Directions, roll: np.ndarray | float = 0.0) -> np.ndarray:
+def camera_axes(towards: Directions, roll: NDArray[Any] | float = 0.0) -> NDArray[Any]:
     """Right, up and backwards of cameras that look along `-towards`, world Z up in the picture before the roll.
 
     The picture's right is horizontal and follows from the azimuth alone, so straight up and straight down are no
@@ -146,7 +148,7 @@ def camera_axes(towards: Directions, roll: np.ndarray | float = 0.0) -> np.ndarr
     return np.stack([right, up, np.stack([flat * cosine, flat * sine, height], axis=1)], axis=2)
 
 
-def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], distance: float) -> np.ndarray:
+def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], distance: float) -> NDArray[Any]:
     """Camera-to-world matrices of cameras that look at one point from one distance, world Z up in the picture.
 
     Parameters
@@ -170,7 +172,7 @@ def look_at_matrices(towards: Directions, look_at: tuple[float, float, float], d
     return matrices
 
 
-def intrinsics(fov_deg: float, resolution: int) -> np.ndarray:
+def intrinsics(fov_deg: float, resolution: int) -> NDArray[Any]:
     """Pinhole matrix of a square camera.
 
     Parameters

@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.generator.collision_body import PlacedBody
 from randscene.generator.containment import holds_part_of
@@ -44,12 +45,12 @@ class SurfacePair:
         self._triangles = [vertices[faces] for vertices, faces in surfaces]
         self._objects = (_object(surfaces[0], origin), _object(surfaces[1], origin))
 
-    def meet(self, shift: np.ndarray) -> bool:
+    def meet(self, shift: NDArray[Any]) -> bool:
         """Whether a triangle of the first surface, moved by `shift` (3,) metres, touches or cuts one of the second."""
         assert np.linalg.norm(shift) <= self._reach * (1 + 1e-9)
         return bool(self._collide(shift, 1))
 
-    def normals(self) -> np.ndarray:
+    def normals(self) -> NDArray[Any]:
         """(K, 3) float64: unit normals of some of the triangles that meet as they are, of both surfaces."""
         pairs = self._collide(np.zeros(3), _NORMALS)
         if not pairs:
@@ -60,7 +61,7 @@ class SurfacePair:
         _, first = np.unique(np.round(normals, 6), axis=0, return_index=True)
         return normals[first]
 
-    def _collide(self, shift: np.ndarray, limit: int) -> list[tuple[int, int]]:
+    def _collide(self, shift: NDArray[Any], limit: int) -> list[tuple[int, int]]:
         """Up to `limit` pairs of triangles that meet, as positions in the two surfaces."""
         import fcl  # type: ignore[import-untyped]  # imported here: only checks of layouts need it
 
@@ -97,7 +98,7 @@ def penetration(first: PlacedBody, second: PlacedBody, tolerance: float, *, stan
     """
     pair = SurfacePair(first, second, tolerance)
 
-    def freed(shift: np.ndarray) -> bool:
+    def freed(shift: NDArray[Any]) -> bool:
         return _apart(pair, first, second, shift)
 
     if stands and freed(np.array([0.0, 0.0, tolerance])):
@@ -114,11 +115,11 @@ def penetration(first: PlacedBody, second: PlacedBody, tolerance: float, *, stan
     return _depth(first, second, tolerance, np.concatenate((directions, more)))
 
 
-def _apart(pair: SurfacePair, first: PlacedBody, second: PlacedBody, shift: np.ndarray) -> bool:
+def _apart(pair: SurfacePair, first: PlacedBody, second: PlacedBody, shift: NDArray[Any]) -> bool:
     return not (pair.meet(shift) or holds_part_of(second, first, shift) or holds_part_of(first, second, -shift))
 
 
-def _directions(first: PlacedBody, second: PlacedBody) -> np.ndarray:
+def _directions(first: PlacedBody, second: PlacedBody) -> NDArray[Any]:
     """(K, 3) unit vectors: along the line of centres, across it in the plane, then 26 all around, likely ones first."""
     away = first.bounds.mean(axis=0) - second.bounds.mean(axis=0)
     level = away * (1, 1, 0)
@@ -127,7 +128,7 @@ def _directions(first: PlacedBody, second: PlacedBody) -> np.ndarray:
     return np.concatenate((np.reshape(along, (-1, 3)), _SIDES[order]))
 
 
-def _depth(first: PlacedBody, second: PlacedBody, tolerance: float, directions: np.ndarray) -> float:
+def _depth(first: PlacedBody, second: PlacedBody, tolerance: float, directions: NDArray[Any]) -> float:
     """The shortest shift along any of the directions that is known to free two bodies, metres."""
     # A shift is long enough, whatever the shapes, once it takes the boxes apart along one axis.
     ahead = second.bounds[1] - first.bounds[0]
@@ -150,7 +151,7 @@ def _depth(first: PlacedBody, second: PlacedBody, tolerance: float, directions: 
     return best
 
 
-def _object(surface: tuple[np.ndarray, np.ndarray], origin: np.ndarray) -> Any:
+def _object(surface: tuple[NDArray[Any], NDArray[Any]], origin: NDArray[Any]) -> Any:
     import fcl
 
     vertices, faces = surface

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.convex_hull import hull_points
 from randscene.generator.view_centric import apply_transform
@@ -18,13 +20,13 @@ _NO_AREA = 1e-14
 class Shell:
     """A connected part of a mesh in which every edge belongs to an even number of triangles: it has an inside."""
 
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float64, asset frame; equal points are one vertex."""
-    faces: np.ndarray
+    faces: NDArray[Any]
     """(F, 3) int64, in no particular orientation."""
 
     @cached_property
-    def bounds(self) -> np.ndarray:
+    def bounds(self) -> NDArray[Any]:
         """(2, 3) lower and upper corner, asset frame."""
         return np.stack((self.vertices.min(axis=0), self.vertices.max(axis=0)))
 
@@ -33,13 +35,13 @@ class Shell:
 class CollisionBody:
     """The bare geometry of one asset, in the asset frame (Z up, own units)."""
 
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float64."""
-    faces: np.ndarray
+    faces: NDArray[Any]
     """(F, 3) int32; triangles without area are left out."""
-    hull: np.ndarray
+    hull: NDArray[Any]
     """(H, 3) float64: vertices that span the convex hull. What is farthest in any direction is among them."""
-    centroid: np.ndarray
+    centroid: NDArray[Any]
     """(3,) float64: centre of mass of the surface, taken as a sheet of even weight."""
 
     @classmethod
@@ -48,7 +50,7 @@ class CollisionBody:
         return cls.of_triangles(mesh.vertices, mesh.faces)
 
     @classmethod
-    def of_triangles(cls, vertices: np.ndarray, faces: np.ndarray) -> "CollisionBody":
+    def of_triangles(cls, vertices: NDArray[Any], faces: NDArray[Any]) -> "CollisionBody":
         """The body of a bare mesh: vertices (V, 3) float64, all of them in use, and faces (F, 3), some with an area."""
         corners = vertices[faces]
         areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
@@ -70,7 +72,7 @@ class CollisionBody:
         return 2 * (self.vertices.nbytes + self.faces.nbytes) + self.hull.nbytes
 
     @cached_property
-    def parts(self) -> tuple[np.ndarray, tuple[Shell, ...]]:
+    def parts(self) -> tuple[NDArray[Any], tuple[Shell, ...]]:
         """One vertex of each connected part, (K, 3) float64, and those of the parts that are closed shells."""
         return _parts(self.vertices, self.faces)
 
@@ -90,7 +92,7 @@ class PlacedBody:
         If the pose is something else.
     """
 
-    def __init__(self, body: CollisionBody, pose: np.ndarray) -> None:
+    def __init__(self, body: CollisionBody, pose: NDArray[Any]) -> None:
         self.body = body
         self.pose = np.asarray(pose, np.float64)
         self.scale = _uniform_scale(self.pose)
@@ -108,19 +110,19 @@ class PlacedBody:
         return float(self.bounds[0, 2])
 
     @cached_property
-    def vertices(self) -> np.ndarray:
+    def vertices(self) -> NDArray[Any]:
         """(V, 3) float64, metres, world."""
         return apply_transform(self.pose, self.body.vertices)
 
     @cached_property
-    def _inverse(self) -> np.ndarray:
+    def _inverse(self) -> NDArray[Any]:
         return np.linalg.inv(self.pose)
 
-    def in_asset_frame(self, points: np.ndarray) -> np.ndarray:
+    def in_asset_frame(self, points: NDArray[Any]) -> NDArray[Any]:
         """World points (K, 3) in the frame and the units of the asset."""
         return apply_transform(self._inverse, points)
 
-    def triangles_in(self, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def triangles_in(self, box: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The triangles whose own boxes touch `box` (2, 3), metres: vertices (K, 3) float64 and faces (F, 3) int64."""
         lower, upper = self._triangle_bounds
         inside = np.flatnonzero(((lower <= box[1]) & (upper >= box[0])).all(axis=1))
@@ -128,7 +130,7 @@ class PlacedBody:
         return self.vertices[used], faces.reshape(-1, 3).astype(np.int64)
 
     @cached_property
-    def _triangle_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+    def _triangle_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
         first, second, third = (self.vertices[self.body.faces[:, corner]] for corner in range(3))
         return np.minimum(np.minimum(first, second), third), np.maximum(np.maximum(first, second), third)
 
@@ -162,7 +164,7 @@ class BodyCache:
         return body
 
 
-def _uniform_scale(pose: np.ndarray) -> float:
+def _uniform_scale(pose: NDArray[Any]) -> float:
     linear = pose[:3, :3]
     determinant = float(np.linalg.det(linear)) if np.isfinite(pose).all() else 0.0
     scale = determinant ** (1 / 3) if determinant > 0 else 0.0
@@ -171,7 +173,7 @@ def _uniform_scale(pose: np.ndarray) -> float:
     return scale
 
 
-def _parts(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, tuple[Shell, ...]]:
+def _parts(vertices: NDArray[Any], faces: NDArray[Any]) -> tuple[NDArray[Any], tuple[Shell, ...]]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

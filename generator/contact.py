@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.generator.collision import SurfacePair
 from randscene.generator.collision_body import PlacedBody
@@ -124,11 +125,11 @@ def _region(support: Support) -> "shapely.Geometry":
     return shapely.make_valid(shapely.Polygon(support.polygon, support.holes))
 
 
-def _some(points: np.ndarray) -> np.ndarray:
+def _some(points: NDArray[Any]) -> NDArray[Any]:
     return points[:: max(1, -(-len(points) // _MOST_RAYS))]
 
 
-def _drop(points: np.ndarray, onto: PlacedBody, size: float, *, down: bool) -> float:
+def _drop(points: NDArray[Any], onto: PlacedBody, size: float, *, down: bool) -> float:
     """Least signed distance from points (K, 3) straight down (or up) to the surface of `onto`; infinite if none is hit.
 
     Rays start `LIFT * size` behind the points, and what they hit there counts as negative.
@@ -152,7 +153,7 @@ def _drop(points: np.ndarray, onto: PlacedBody, size: float, *, down: bool) -> f
     return float(hits["tfar"][found].min() - lift) if found.any() else np.inf
 
 
-def _embree(corners: np.ndarray) -> Any:
+def _embree(corners: NDArray[Any]) -> Any:
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
 

@@ -1,6 +1,9 @@
 """Whether something lies wholly inside a closed mesh, which a test of the surfaces alone cannot tell."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.generator.collision_body import PlacedBody, Shell
 
@@ -10,7 +13,7 @@ _BLOCK = 1 << 21
 """Point and triangle pairs that are looked at together, which bounds the memory."""
 
 
-def holds_part_of(solid: PlacedBody, other: PlacedBody, shift: np.ndarray) -> bool:
+def holds_part_of(solid: PlacedBody, other: PlacedBody, shift: NDArray[Any]) -> bool:
     """Whether a connected part of `other`, moved by `shift`, lies inside a closed shell of `solid`.
 
     Only where the two surfaces do not meet: then a part is inside a shell if one of its points is. A shell is a
@@ -35,7 +38,7 @@ def holds_part_of(solid: PlacedBody, other: PlacedBody, shift: np.ndarray) -> bo
     return any(bool(is_inside(shell, points).any()) for shell in solid.body.parts[1])
 
 
-def is_inside(shell: Shell, points: np.ndarray) -> np.ndarray:
+def is_inside(shell: Shell, points: NDArray[Any]) -> NDArray[Any]:
     """Which points lie inside a shell: rays from them cross it an odd number of times, by a majority of three rays.
 
     Parameters
@@ -59,7 +62,7 @@ def is_inside(shell: Shell, points: np.ndarray) -> np.ndarray:
     return result
 
 
-def _crossings(shell: Shell, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def _crossings(shell: Shell, points: NDArray[Any], frame: NDArray[Any]) -> NDArray[Any]:
     """(K,) int: how often rays along the last axis of `frame` (3, 3) cross the shell."""
     corners = (shell.vertices @ frame.T)[shell.faces]
     rays = (points @ frame.T)[:, None]
@@ -76,7 +79,7 @@ def _crossings(shell: Shell, points: np.ndarray, frame: np.ndarray) -> np.ndarra
     return np.count_nonzero(across & (height * np.sign(total) > rays[..., 2] * np.abs(total)), axis=1)
 
 
-def _frame(direction: np.ndarray) -> np.ndarray:
+def _frame(direction: NDArray[Any]) -> NDArray[Any]:
     """A rotation (3, 3) whose last row is along `direction`."""
     axis = direction / np.linalg.norm(direction)
     across = np.cross(axis, [1.0, 0.0, 0.0])

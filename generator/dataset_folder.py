@@ -15,13 +15,13 @@ from randscene.errors import DatasetError
 from randscene.generator.light_pictures import light_pictures
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
 from randscene.shards.commit import commit_tar, remove_leftovers
+from randscene.shards.dataset import DATASET_SCHEMA
 from randscene.shards.store import Store
 from randscene.shards.view_sample import SCHEMA_VERSION
 from randscene.shards.writer_lock import Hold, sole_writer, worker_turn
 
 log = logging.getLogger(__name__)
 
-FOLDER_SCHEMA = 1
 INFO, LOCK, WORK = "dataset.json", ".build.lock", "work"
 DONE_ENDING = ".done.json"
 READERS = 16
@@ -274,7 +274,7 @@ class DatasetFolder:
     ) -> None:
         """Write `dataset.json`; `counts` maps a split to its numbers of scenes, samples and shards."""
         info = {
-            "schema": FOLDER_SCHEMA,
+            "schema": DATASET_SCHEMA,
             "name": spec.name,
             "fingerprint": identity,
             "lock_sha256": lock_hash(lock),

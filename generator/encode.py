@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from randscene.errors import DatasetError, RandsceneError
+from randscene.errors import DatasetError, RandsceneError, first_line
 from randscene.lookahead import lookahead
 from randscene.ray_session import deaths, ray_session
 from randscene.shards import read_tar
@@ -121,10 +122,10 @@ class EncodeActor:
             raise DatasetError(f"{self._store.url}/shards/{name}.tar: its keys are not those of its index")
         return grids, written.tar_bytes
 
-    def _latents(self, grids: Sequence[np.ndarray]) -> np.ndarray:
+    def _latents(self, grids: Sequence[NDArray[Any]]) -> NDArray[Any]:
         from randscene.train import encode_voxels
 
-        found: np.ndarray = encode_voxels(self._encoder, grids) if self._fast is None else self._fast.encode(grids)
+        found: NDArray[Any] = encode_voxels(self._encoder, grids) if self._fast is None else self._fast.encode(grids)
         return found
 
 
@@ -218,7 +219,7 @@ def encode(
                     raise error.cause if isinstance(error.cause, RandsceneError) else error from error
                 except deaths(ray) as error:
                     raise RandsceneError(
-                        f"a worker died while it encoded ({str(error).splitlines()[0]}); what is done is kept: "
+                        f"a worker died while it encoded ({first_line(error)}); what is done is kept: "
                         "run the same command again, with fewer --workers if memory ran out"
                     ) from error
                 done, grids, written = done + 1, grids + made, written + size
@@ -258,14 +259,14 @@ def _done(store: Store, target: str, name: str, sizes: dict[str, int], index: Sh
     return belongs(found, index) and sizes.get(f"{name}.tar") == found.tar_bytes
 
 
-def _chunks(tar: Path) -> Iterator[tuple[list[str], np.ndarray, list[np.ndarray]]]:
+def _chunks(tar: Path) -> Iterator[tuple[list[str], NDArray[Any], list[NDArray[Any]]]]:
     """Samples of a shard, some thousand grids at a time: keys, number of grids of each, and the grids.
 
     A sample's grids are the scene's, the union of its instances', then each instance's.
     """
     keys: list[str] = []
     counts: list[int] = []
-    grids: list[np.ndarray] = []
+    grids: list[NDArray[Any]] = []
     for key, members in read_tar(tar):
         voxels = npz_arrays(members["voxels.npz"], ("coords", "offsets"))
         coords, offsets = voxels["coords"], voxels["offsets"]

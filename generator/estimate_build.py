@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from randscene import seeding
-from randscene.errors import PlanError, RandsceneError, SpecError
+from randscene.errors import PlanError, RandsceneError, SpecError, first_line
 from randscene.generator.block_task import pack_block
 from randscene.generator.dataset_folder import Block, DatasetFolder
 from randscene.generator.estimate_probe import FINGERPRINT, FailedAttempt, ProbeActor, ProbeOutcome, WarmUp
@@ -199,7 +199,7 @@ def _warm_ups(ray: Any, actors: Sequence[Any], chosen: Sequence[Candidate]) -> l
             [actor.warm_up.remote(chosen[i % len(chosen)].scene) for i, actor in enumerate(actors)]
         )
     except deaths(ray) as error:
-        raise RandsceneError(f"a worker died while it made its first scene: {_first_line(error)}") from error
+        raise RandsceneError(f"a worker died while it made its first scene: {first_line(error)}") from error
     for warm_up in found:
         if warm_up.error:
             raise RandsceneError(warm_up.error)
@@ -232,7 +232,7 @@ def _outcomes(
                 actor = start()
                 actor.warm_up.remote(item.scene)
                 actors.append(actor)
-                died = FailedAttempt(reason="actor_died", message=_first_line(error), wall_s=0.0, cpu_s=0.0)
+                died = FailedAttempt(reason="actor_died", message=first_line(error), wall_s=0.0, cpu_s=0.0)
                 outcome = ProbeOutcome(scene=item.scene, failed=(died,))
             if outcome.error:
                 raise RandsceneError(f"scene {item.scene}: {outcome.error}")
@@ -250,7 +250,3 @@ def _nothing_made(outcomes: Sequence[ProbeOutcome]) -> str:
     return (
         f"{made} of {len(outcomes)} scenes could be made, too few to judge by ({told}); the last: {failed[-1].message}"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

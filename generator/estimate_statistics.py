@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 """Share of the probes, were they drawn again and again, whose interval holds the true value."""
@@ -20,11 +22,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-    @classmethod
-    def exactly(cls, value: float) -> "Interval":
-        """Of what is known."""
-        return cls(value=value, low=value, high=value)
 
     def map(self, function: Callable[[float], float]) -> "Interval":
         """The interval of a function of the value that never falls where the value rises."""
@@ -124,7 +121,7 @@ class Sampled:
         return Interval(value=max(0.0, value), low=max(0.0, value - half), high=max(0.0, value + half))
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, bool]:
+def _line(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, bool]:
     """Slope of the least-squares line, and whether it foretells each point from the others better than their mean."""
     n, off = len(x), x - x.mean()
     around = float((off**2).sum())

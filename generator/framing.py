@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import SpecError
 from randscene.generator.cameras import camera_axes, directions
@@ -24,7 +26,7 @@ ANGLE_DECIMALS = 6
 class Subject:
     """What the cameras of a scene look at, as far as planning knows it; metres, world frame."""
 
-    corners: np.ndarray
+    corners: NDArray[Any]
     """(P, 3) float64: corners of the boxes of all instances. What they enclose holds the scene."""
     look_at: Vector3
     """Middle of the scene's box."""
@@ -64,7 +66,7 @@ def make_cameras(rules: CameraSpec, rng: np.random.Generator, subject: Subject) 
     towards = directions(rules.kind, rules.views, rng, azimuth_deg=rules.azimuth_deg, elevation_deg=rules.elevation_deg)
     draws = rng.random((rules.views, 6))
 
-    def between(low: float, high: float, column: int) -> np.ndarray:
+    def between(low: float, high: float, column: int) -> NDArray[Any]:
         return low + (high - low) * draws[:, column]
 
     fov = rules.fov_deg if isinstance(rules.fov_deg, tuple) else (rules.fov_deg, rules.fov_deg)
@@ -87,8 +89,8 @@ def make_cameras(rules: CameraSpec, rng: np.random.Generator, subject: Subject) 
 
 
 def fitted_distances(
-    framing: str, axes: np.ndarray, offsets: np.ndarray, slopes: np.ndarray, margin: float, subject: Subject
-) -> np.ndarray:
+    framing: str, axes: NDArray[Any], offsets: NDArray[Any], slopes: NDArray[Any], margin: float, subject: Subject
+) -> NDArray[Any]:
     """Distances of V cameras from the points that they look at, by the framing that a spec names.
 
     `tight` is the smallest distance at which all corners are in the picture and off its border by the margin; `sphere`
@@ -128,7 +130,7 @@ def fitted_distances(
     raise SpecError(f"cameras.framing: {framing!r} is none of tight, sphere, trellis")
 
 
-def box_distances(axes: np.ndarray, offsets: np.ndarray, slopes: np.ndarray, subject: Subject) -> np.ndarray:
+def box_distances(axes: NDArray[Any], offsets: NDArray[Any], slopes: NDArray[Any], subject: Subject) -> NDArray[Any]:
     """The smallest distances at which every corner projects within `slopes` of the picture's centre, both ways.
 
     A corner q, from the point looked at, has the depth D - q.backwards and stands |q.right| and |q.up| off the axis, so
@@ -152,7 +154,7 @@ def box_distances(axes: np.ndarray, offsets: np.ndarray, slopes: np.ndarray, sub
     """
     x, y, z = (subject.corners - np.asarray(subject.look_at)).T
 
-    def along(column: int) -> np.ndarray:
+    def along(column: int) -> NDArray[Any]:
         # Products and sums one by one, not a matrix product, whose last bits depend on the machine's linear algebra.
         a, b, c = (np.ascontiguousarray(axes[:, row, column, None]) for row in range(3))
         result = a * x
@@ -170,7 +172,7 @@ def box_distances(axes: np.ndarray, offsets: np.ndarray, slopes: np.ndarray, sub
     return np.maximum(lateral.max(axis=1), nearest + CLEARANCE * subject.radius)
 
 
-def sphere_distances(radii: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+def sphere_distances(radii: NDArray[Any], slopes: NDArray[Any]) -> NDArray[Any]:
     """Distances at which spheres fit square pictures.
 
     Parameters

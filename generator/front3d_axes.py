@@ -8,9 +8,10 @@ one makes the two agree; a dataset on which none does is refused.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError, DatasetError
 from randscene.generator.front3d_cameras import RoomView
@@ -62,7 +63,7 @@ def all_axes() -> list[str]:
     return [Y_UP, Z_UP, *(text for text in found if text not in (Y_UP, Z_UP))]
 
 
-def rotation(axes: str) -> np.ndarray:
+def rotation(axes: str) -> NDArray[Any]:
     """(3, 3) float64: mesh file to room, for axes such as `x,-z,y`, `y-up` or `z-up`.
 
     Raises
@@ -78,7 +79,7 @@ def rotation(axes: str) -> np.ndarray:
     return matrix
 
 
-def _signed_axes(text: str) -> np.ndarray:
+def _signed_axes(text: str) -> NDArray[Any]:
     """(3, 3) of 0, 1 and -1; of determinant 0 where the text does not name three axes."""
     matrix = np.zeros((3, 3))
     parts = text.split(",")
@@ -89,7 +90,7 @@ def _signed_axes(text: str) -> np.ndarray:
     return matrix
 
 
-def turned(points: np.ndarray, axes: str) -> np.ndarray:
+def turned(points: NDArray[Any], axes: str) -> NDArray[Any]:
     """Points (V, 3) of a mesh file in the room's axes; only signs and places change, no bit of a number."""
     matrix = rotation(axes)
     columns = [int(np.flatnonzero(row)[0]) for row in matrix]
@@ -123,7 +124,7 @@ def pixel_values(furniture: Sequence[str], numbering: Numbering) -> list[int]:
     return numbers
 
 
-def object_ids(semantic: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def object_ids(semantic: NDArray[Any], values: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Pixel values as ids.
 
     Parameters
@@ -146,7 +147,7 @@ def object_ids(semantic: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray,
     return ids, (semantic != 0) & (ids == 0)
 
 
-def overlap(ids: np.ndarray, shown: np.ndarray, foreign: np.ndarray) -> tuple[int, int]:
+def overlap(ids: NDArray[Any], shown: NDArray[Any], foreign: NDArray[Any]) -> tuple[int, int]:
     """Pixels on which two labellings show the same object, and those on which either shows one.
 
     Their quotient is an intersection over union that confuses no object with another. Pixels of foreign things, which
@@ -160,7 +161,7 @@ def judge(
     room_id: str,
     rays: RayScene,
     furniture: Sequence[str],
-    views: Sequence[tuple[RoomView, np.ndarray]],
+    views: Sequence[tuple[RoomView, NDArray[Any]]],
     resolution: int,
     *,
     axes: str | None = None,
@@ -225,13 +226,15 @@ def agreed(verdicts: Sequence[Verdict], least: float) -> Reading:
     return max(votes, key=lambda reading: (len(votes[reading]), sum(votes[reading])))
 
 
-def _score(shown: Sequence[np.ndarray], views: Sequence[tuple[RoomView, np.ndarray]], values: Sequence[int]) -> float:
+def _score(
+    shown: Sequence[NDArray[Any]], views: Sequence[tuple[RoomView, NDArray[Any]]], values: Sequence[int]
+) -> float:
     pairs = [_overlap_with(ids, semantic, values) for ids, (_, semantic) in zip(shown, views)]
     same, either = (sum(part) for part in zip(*pairs))
     return same / either if either else 0.0
 
 
-def _overlap_with(shown: np.ndarray, semantic: np.ndarray, values: Sequence[int]) -> tuple[int, int]:
+def _overlap_with(shown: NDArray[Any], semantic: NDArray[Any], values: Sequence[int]) -> tuple[int, int]:
     ids, foreign = object_ids(resized_labels(semantic, len(shown)), values)
     return overlap(ids, shown, foreign)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError
 from randscene.generator.recipe import Camera, Matrix4
@@ -88,7 +89,7 @@ def _rigid(rows: Any) -> Matrix4:
     return tuple(tuple(row) for row in matrix.tolist())
 
 
-def look_at_point(camera: Camera, middle: np.ndarray) -> tuple[float, float, float]:
+def look_at_point(camera: Camera, middle: NDArray[Any]) -> tuple[float, float, float]:
     """What a camera looks at: the point on its axis that is nearest to the middle of the scene's box.
 
     `meta.json` names no such point. Taken on the axis, it gives the view-centric frame exactly the direction that the

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from randscene.errors import AssetError
@@ -13,7 +15,7 @@ MAX_SIDE = 8192
 MAX_BYTES = 1 << 27
 
 
-def read_semantic(path: Path) -> np.ndarray:
+def read_semantic(path: Path) -> NDArray[Any]:
     """The label picture `semantic_0000.png`: (H, H) integer, 0 background.
 
     Raises
@@ -24,7 +26,7 @@ def read_semantic(path: Path) -> np.ndarray:
     return _read(path, "PNG", ("L", "P", "1", "I;16", "I;16B", "I")).astype(np.int32)
 
 
-def picture_on_black(path: Path, semantic: np.ndarray, values: Sequence[int], resolution: int) -> np.ndarray:
+def picture_on_black(path: Path, semantic: NDArray[Any], values: Sequence[int], resolution: int) -> NDArray[Any]:
     """A rendered view with everything but some objects black.
 
     The mask is applied before the picture is made smaller, so that outlines blend with black, as they do in views that
@@ -63,7 +65,7 @@ def picture_on_black(path: Path, semantic: np.ndarray, values: Sequence[int], re
     return np.array(Image.fromarray(colour).resize((resolution, resolution), method))
 
 
-def resized_labels(semantic: np.ndarray, side: int) -> np.ndarray:
+def resized_labels(semantic: NDArray[Any], side: int) -> NDArray[Any]:
     """A square label picture at another size: each pixel takes the label at its centre."""
     if len(semantic) == side:
         return semantic
@@ -71,7 +73,7 @@ def resized_labels(semantic: np.ndarray, side: int) -> np.ndarray:
     return semantic[places[:, None], places[None, :]]
 
 
-def _read(path: Path, kind: str, modes: tuple[str, ...]) -> np.ndarray:
+def _read(path: Path, kind: str, modes: tuple[str, ...]) -> NDArray[Any]:
     where = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from randscene.errors import RandsceneError
+from randscene.errors import RandsceneError, first_line
 from randscene.generator.dataset_folder import LOCK
 from randscene.generator.front3d_axes import ALIASES, Numbering, Reading, Verdict
 from randscene.generator.front3d_block import BlockActor, RoomBlock, room_blocks
@@ -242,7 +242,7 @@ class _Import:
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, RandsceneError) else error from error
             except deaths(ray) as error:
-                log.warning("a worker died in block %s: %s", block.name, str(error).splitlines()[0])
+                log.warning("a worker died in block %s: %s", block.name, first_line(error))
                 died[block.name] += 1
                 if died[block.name] > 2 * STRIKES:
                     raise RandsceneError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene import seeding
 from randscene.errors import AssetError
@@ -40,7 +41,7 @@ class ImportedRoom:
     """In order of view number, each made when it is asked for."""
     record: dict[str, Any]
     """The room's line of `rooms.jsonl`."""
-    geometry: list[tuple[np.ndarray, np.ndarray]] | None
+    geometry: list[tuple[NDArray[Any], NDArray[Any]]] | None
     """Of the kept instances, (vertices (V, 3) float64 in the room's axes, faces (F, 3) int32); None where views differ
     in what they keep."""
     surfaces: bytes | None
@@ -52,11 +53,11 @@ class _View:
     """A view that becomes one sample, or one of each kind of picture."""
 
     view: RoomView
-    pictures: dict[ImageKind, np.ndarray]
+    pictures: dict[ImageKind, NDArray[Any]]
     """(R, R, 3) uint8 on black, by kind."""
-    ids: np.ndarray
+    ids: NDArray[Any]
     """(R, R) uint8 of the kept instances, renumbered from 1."""
-    depth: np.ndarray
+    depth: NDArray[Any]
     kept: tuple[int, ...]
     """Places of the kept instances among the room's objects, counted from 0."""
     iou: float
@@ -66,9 +67,9 @@ class _View:
 class _Kept:
     """Geometry of some instances of a room, as all views that keep them use it."""
 
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float64 of all of them."""
-    middle: np.ndarray
+    middle: NDArray[Any]
     """(3,) of their box."""
     voxelizer: SceneVoxelizer
 
@@ -208,10 +209,10 @@ class _Source:
         return found, left_out, pooled
 
     def _pictures(
-        self, view: RoomView, semantic: np.ndarray, values: list[int]
-    ) -> tuple[dict[ImageKind, np.ndarray], list[dict[str, Any]]]:
+        self, view: RoomView, semantic: NDArray[Any], values: list[int]
+    ) -> tuple[dict[ImageKind, NDArray[Any]], list[dict[str, Any]]]:
         """The pictures of a view that can be read, and the others with the reason."""
-        pictures: dict[ImageKind, np.ndarray] = {}
+        pictures: dict[ImageKind, NDArray[Any]] = {}
         left_out = []
         for kind in self.settings.images:
             try:
@@ -221,7 +222,7 @@ class _Source:
                 left_out.append(_left_out(view, error.reason, str(error), kind))
         return pictures, left_out
 
-    def _kept(self, counts: np.ndarray) -> tuple[int, ...]:
+    def _kept(self, counts: NDArray[Any]) -> tuple[int, ...]:
         """Places of the objects that a view keeps; the room's own random order decides where there are too many."""
         order = seeding.generator(self.settings.seed, "3d-front", self.room.room_id).permutation(len(self.values))
         candidates = order.tolist()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError
 
@@ -51,9 +52,9 @@ _MARK = object()
 class SurfaceCloud:
     """Points on the surface of one object, in the axes and units of its mesh file."""
 
-    points: np.ndarray
+    points: NDArray[Any]
     """(P, 3) float64."""
-    normals: np.ndarray
+    normals: NDArray[Any]
     """(P, 3) float64."""
 
 
@@ -122,7 +123,7 @@ def _content(handle: BinaryIO) -> dict[Any, Any]:
     return content
 
 
-def _array(content: dict[Any, Any], field: str) -> np.ndarray:
+def _array(content: dict[Any, Any], field: str) -> NDArray[Any]:
     """(P, 3) float64 of one entry."""
     built = content.get(field)
     if not isinstance(built, _Built) or built.kind != "array" or built.state is None or len(built.state) != 5:

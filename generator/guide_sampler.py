@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.generator import shading
@@ -23,15 +25,15 @@ FIRST = 4
 class GuidePixels:
     """What the rays through K pixels met."""
 
-    color: np.ndarray
+    color: NDArray[Any]
     """(K, 3) float32: mean linear base colour, nothing counting as black."""
-    variance: np.ndarray
+    variance: NDArray[Any]
     """(K,) float32: of the base colour within the pixel, mean of the channels."""
-    coverage: np.ndarray
+    coverage: NDArray[Any]
     """(K,) float32 in [0, 1]: share of the rays that met something."""
-    surfaces: np.ndarray
+    surfaces: NDArray[Any]
     """(n, K) int32: surface that each ray met, counted over the scene, or `MISS`."""
-    clear: np.ndarray
+    clear: NDArray[Any]
     """(K,) bool: some ray met a surface that light partly passes."""
 
 
@@ -64,7 +66,9 @@ class GuideSampler:
         """Number of surfaces of all meshes together."""
         return self._n_surfaces
 
-    def sample(self, camera: Camera, resolution: int, rows: np.ndarray, columns: np.ndarray, count: int) -> GuidePixels:
+    def sample(
+        self, camera: Camera, resolution: int, rows: NDArray[Any], columns: NDArray[Any], count: int
+    ) -> GuidePixels:
         """Shoot rays through some pixels.
 
         All rays are traced where the first few meet several surfaces, or where a neighbour's do. Elsewhere the texture
@@ -88,7 +92,7 @@ class GuideSampler:
         position = matrix[:3, 3].astype(np.float32)
         pattern = pixel_pattern(count)
 
-        def trace(numbers: range, directions: np.ndarray) -> list[np.ndarray]:
+        def trace(numbers: range, directions: NDArray[Any]) -> list[NDArray[Any]]:
             origins = np.tile(position, (len(directions), 1))
             shifts = [
                 (across - 0.5) * right - (down - 0.5) * up for across, down in pattern[numbers.start : numbers.stop]
@@ -117,8 +121,8 @@ class GuideSampler:
         )
 
     def _add_colors(
-        self, hits: list[np.ndarray], pattern: tuple[tuple[float, float], ...], *, spread: bool
-    ) -> tuple[np.ndarray, ...]:
+        self, hits: list[NDArray[Any]], pattern: tuple[tuple[float, float], ...], *, spread: bool
+    ) -> tuple[NDArray[Any], ...]:
         """Even (K,), surfaces (n, K), sums (3, K), squares (K,), clear (K,): see `_add_up`."""
         count = hits[0].shape[1]
         totals = (
@@ -131,7 +135,9 @@ class GuideSampler:
         return _compiled()(*hits, np.array(pattern), spread, *tables, shading.LINEAR, *totals), *totals
 
 
-def _beside_others(surface: np.ndarray, even: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _beside_others(
+    surface: NDArray[Any], even: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]
+) -> NDArray[Any]:
     """(K,) bool: one of the eight neighbours of the pixel is known to show something else than its `surface` (K,)."""
     top, left = rows.min() - 1, columns.min() - 1
     unknown = MISS - 2
@@ -170,29 +176,29 @@ def pixel_pattern(count: int) -> tuple[tuple[float, float], ...]:
 
 
 @cache
-def _compiled() -> Callable[..., np.ndarray]:
+def _compiled() -> Callable[..., NDArray[Any]]:
     return compiled(_add_up)
 
 
 def _add_up(
-    triangles: np.ndarray,
-    us: np.ndarray,
-    vs: np.ndarray,
-    pattern: np.ndarray,
+    triangles: NDArray[Any],
+    us: NDArray[Any],
+    vs: NDArray[Any],
+    pattern: NDArray[Any],
     spread: bool,
-    surface_of: np.ndarray,
-    uv: np.ndarray,
-    colors: np.ndarray,
-    base: np.ndarray,
-    blended: np.ndarray,
-    places: np.ndarray,
-    texels: np.ndarray,
-    linear: np.ndarray,
-    surfaces: np.ndarray,
-    sums: np.ndarray,
-    squares: np.ndarray,
-    clear: np.ndarray,
-) -> np.ndarray:
+    surface_of: NDArray[Any],
+    uv: NDArray[Any],
+    colors: NDArray[Any],
+    base: NDArray[Any],
+    blended: NDArray[Any],
+    places: NDArray[Any],
+    texels: NDArray[Any],
+    linear: NDArray[Any],
+    surfaces: NDArray[Any],
+    sums: NDArray[Any],
+    squares: NDArray[Any],
+    clear: NDArray[Any],
+) -> NDArray[Any]:
     """Sums of the base colours at the hits (F, K) of K pixels, and of their squares.
 
     With `spread`, F is 4, and where these four lie on one smooth piece of surface the colours at all n points of the

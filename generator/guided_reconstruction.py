@@ -7,8 +7,10 @@ the two differ by more than chance reads differently in the two programs, and th
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.demodulation import modulator
@@ -36,7 +38,7 @@ ENOUGH_PIXELS = 8
 
 def reconstruct(
     layers: ShadingLayers, sampler: GuideSampler, camera: Camera, resolution: int, samples: int, *, floor: bool = False
-) -> np.ndarray:
+) -> NDArray[Any]:
     """The picture of a view.
 
     Parameters
@@ -79,7 +81,7 @@ def reconstruct(
     return picture
 
 
-def _agreeing(met: GuidePixels, own: np.ndarray, samples: int, n_surfaces: int) -> np.ndarray:
+def _agreeing(met: GuidePixels, own: NDArray[Any], samples: int, n_surfaces: int) -> NDArray[Any]:
     """(K,) bool: every surface in the pixel looks the same to the rays and to the renderer, `own` (K, 3)."""
     chance = met.variance * np.float32(1 / samples + 1 / len(met.surfaces))
     excess = ((own - met.color) ** 2).mean(axis=1) / (chance + np.float32(TOLERANCE**2))
@@ -89,7 +91,7 @@ def _agreeing(met: GuidePixels, own: np.ndarray, samples: int, n_surfaces: int) 
     for pixels, least in ((np.ones_like(alone), 1), (alone, ENOUGH_PIXELS)):
         first = met.surfaces[0][pixels] + 1
 
-        def total(values: np.ndarray, first: np.ndarray = first, pixels: np.ndarray = pixels) -> np.ndarray:
+        def total(values: NDArray[Any], first: NDArray[Any] = first, pixels: NDArray[Any] = pixels) -> NDArray[Any]:
             return np.bincount(first, values[pixels].astype(np.float64), minlength=n_surfaces + 1)[1:]
 
         count = total(np.ones(len(own)))
@@ -105,11 +107,11 @@ def _agreeing(met: GuidePixels, own: np.ndarray, samples: int, n_surfaces: int) 
 
 
 @cache
-def _compiled() -> Callable[..., np.ndarray]:
+def _compiled() -> Callable[..., NDArray[Any]]:
     return compiled(_needs_rays)
 
 
-def _needs_rays(guide: np.ndarray, alpha: np.ndarray, plain: np.float32) -> np.ndarray:
+def _needs_rays(guide: NDArray[Any], alpha: NDArray[Any], plain: np.float32) -> NDArray[Any]:
     """(H, W) bool: something is there, and the guide (H, W, 3) or the alpha (H, W) of the surroundings is not even."""
     height, width = alpha.shape
     needed = np.zeros((height, width), np.bool_)

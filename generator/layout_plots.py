@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.generator.layout_report import LayoutReport
 from randscene.generator.scene_check import SceneCheck
@@ -99,7 +100,7 @@ def _counts(axis: "Axes", values: Sequence[float], title: str) -> None:
 
 def _values(
     axis: "Axes",
-    values: Sequence[float] | np.ndarray,
+    values: Sequence[float] | NDArray[Any],
     title: str,
     *,
     mark: float | None = None,

@@ -4,8 +4,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import PlanError
 from randscene.generator.recipe import DECIMALS
@@ -15,7 +17,7 @@ from randscene.generator.recipe import DECIMALS
 class DiscLayout:
     """Where the discs went, and what it took."""
 
-    centres: np.ndarray
+    centres: NDArray[Any]
     """(N, 2) float64, metres, in the order of the radii; the region is centred on the origin."""
     region: float
     """Side of the square region at the end, metres; every disc lies inside it."""

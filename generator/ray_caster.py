@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError
 from randscene.generator import shading
@@ -78,13 +79,13 @@ class RayScene:
         self._boxes = [_box(part) for part in corners]
         self._all = self._embree(0, len(self._corners))
         self._alone: dict[int, Any] = {}
-        self._normals: np.ndarray | None = None
+        self._normals: NDArray[Any] | None = None
 
     @property
     def n_instances(self) -> int:
         return len(self._meshes)
 
-    def ids_and_depth(self, camera: Camera, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    def ids_and_depth(self, camera: Camera, resolution: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Labels of one view.
 
         Parameters
@@ -111,7 +112,9 @@ class RayScene:
         depth[window.slices] = np.where(hit, distances, np.inf).reshape(window.shape)
         return ids, depth
 
-    def ids_inside(self, camera: Camera, resolution: int, *, step: int = 1, instance: int | None = None) -> np.ndarray:
+    def ids_inside(
+        self, camera: Camera, resolution: int, *, step: int = 1, instance: int | None = None
+    ) -> NDArray[Any]:
         """Ids where they can be other than background, for who asks what a view shows and not where.
 
         Parameters
@@ -139,7 +142,9 @@ class RayScene:
         """Materials of all triangles, in the order of the meshes."""
         return self._table
 
-    def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def first_hits(
+        self, origins: NDArray[Any], directions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """What rays meet first, holes of cut-out surfaces left out.
 
         Parameters
@@ -182,7 +187,7 @@ class RayScene:
         background: Background,
         *,
         shadows: bool = True,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """A picture: textured base colours, the recipe's lights with hard shadows, uniform ambient, 2x2 samples.
 
         Parameters
@@ -225,8 +230,8 @@ class RayScene:
         return scene
 
     def _trace(
-        self, scene: Any, first: int, origins: np.ndarray, directions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self, scene: Any, first: int, origins: NDArray[Any], directions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """First hits of K rays, those through holes of alpha-masked surfaces left out.
 
         Returns triangles (K,) int64 (-1 for none), distances (K,) float64 in lengths of the direction, and barycentric
@@ -256,14 +261,14 @@ class RayScene:
 
     def _radiance(
         self,
-        triangles: np.ndarray,
-        weights: np.ndarray,
-        points: np.ndarray,
-        directions: np.ndarray,
+        triangles: NDArray[Any],
+        weights: NDArray[Any],
+        points: NDArray[Any],
+        directions: NDArray[Any],
         lights: Sequence[Light],
         background: Background,
         shadows: bool,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """(K, 3) linear radiance of points on the scene's surface towards the camera."""
         if self._normals is None:
             normals = [shading.corner_normals(mesh.vertices, mesh.faces) for mesh in self._meshes]
@@ -297,7 +302,7 @@ class RayScene:
                 result[lit] += share * irradiance[lit] * np.asarray(light.color, np.float32)
         return result
 
-    def _in_shadow(self, points: np.ndarray, to_light: np.ndarray, light: Light) -> np.ndarray:
+    def _in_shadow(self, points: NDArray[Any], to_light: NDArray[Any], light: Light) -> NDArray[Any]:
         """(K,) bool: something solid lies between the points and the light's centre."""
         reach = 1e37 if light.kind == "sun" else 1.0
         directions = np.ascontiguousarray(to_light)
@@ -307,14 +312,14 @@ class RayScene:
         return (triangles >= 0) & (distances < reach)
 
 
-def _is_blocked(scene: Any, origins: np.ndarray, directions: np.ndarray, reach: float = 1e37) -> np.ndarray:
+def _is_blocked(scene: Any, origins: NDArray[Any], directions: NDArray[Any], reach: float = 1e37) -> NDArray[Any]:
     """(K,) bool: the ray meets anything within `reach` lengths of its direction."""
     # embreex overwrites the distances that it is given.
     reaches = np.full(len(origins), reach, np.float32)
     return scene.run(np.ascontiguousarray(origins), directions, dists=reaches, query="OCCLUDED") != -1
 
 
-def _box(corners: np.ndarray) -> np.ndarray:
+def _box(corners: NDArray[Any]) -> NDArray[Any]:
     """(8, 3) corners of the axis-aligned box around triangles (F, 3, 3); (0, 3) when there are none."""
     if not len(corners):
         return np.empty((0, 3))
@@ -324,7 +329,7 @@ def _box(corners: np.ndarray) -> np.ndarray:
     return sides[pick, np.arange(3)]
 
 
-def _window(camera: Camera, resolution: int, boxes: Sequence[np.ndarray]) -> Window:
+def _window(camera: Camera, resolution: int, boxes: Sequence[NDArray[Any]]) -> Window:
     """The least window that holds what the boxes can cover, a pixel to spare; the whole picture if the camera is near.
 
     Everything outside is background: rays are shot inside only.
@@ -362,7 +367,7 @@ def _bands(window: Window) -> Iterator[Window]:
         )
 
 
-def _rays(camera: Camera, window: Window, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def _rays(camera: Camera, window: Window, step: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
     """Rays through the pixel centres of a window, row by row; with a step, through a regular part of them.
 
     Returns origins and directions, each (K, 3) float32; directions have length 1 along the camera's axis.

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.blender_scripts.protocol import ViewAnswer
 from randscene.errors import RenderError
@@ -15,11 +17,11 @@ class ShadingLayers:
 
     top: int
     left: int
-    light: np.ndarray
+    light: NDArray[Any]
     """(3, h, w) float16: denoised light over base colour, see `randscene.demodulation`."""
-    guide: np.ndarray
+    guide: NDArray[Any]
     """(3, h, w) float16: mean linear base colour of the samples that the light was traced with, times their alpha."""
-    alpha: np.ndarray
+    alpha: NDArray[Any]
     """(h, w) float16: of the same samples."""
 
 
@@ -28,11 +30,11 @@ class RenderedView:
     """One picture. Row 0 is the top."""
 
     view: int
-    rgb: np.ndarray | None
+    rgb: NDArray[Any] | None
     """(H, W, 3) uint8, sRGB on black. None where layers were asked for."""
     layers: ShadingLayers | None
     """None where pictures were asked for, and where there is nothing to see."""
-    ids: np.ndarray | None
+    ids: NDArray[Any] | None
     """(H, W) uint8: the engine's own object index, to check the labels against; 0 background, i = instance i. None
     from an engine that has no such index."""
     cpu_seconds: float
@@ -73,12 +75,12 @@ def _layers(answer: ViewAnswer, folder: Path, resolution: int) -> ShadingLayers:
     return ShadingLayers(top=top, left=left, light=planes[:3], guide=planes[3:6], alpha=planes[6])
 
 
-def _load(folder: Path, name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+def _load(folder: Path, name: str, shape: tuple[int, ...], dtype: type = np.uint8) -> NDArray[Any]:
     path = Path(name)
     try:
         if path.parent != folder or path.name in ("", ".", ".."):
             raise ValueError("it lies outside the job's folder")
-        array: np.ndarray = np.load(path, allow_pickle=False)
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(f"it holds {array.dtype} of shape {array.shape}")
         path.unlink()

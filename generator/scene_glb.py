@@ -1,11 +1,13 @@
 """Ground-truth geometry of a scene as GLB, one node an instance."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def scene_glb(instances: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
+def scene_glb(instances: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> bytes:
     """The bare geometry of a scene as a GLB file.
 
     Parameters

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError, RenderError
 from randscene.generator.blender_process import INSTALLATION_REASONS, BlenderProcess
@@ -45,7 +46,7 @@ class MadeScene:
     samples: Iterator[ViewSample]
     """In view order, each made when it is asked for, while Blender renders the next: a scene of many views takes no
     more memory than one of few. Raises what `SceneMaker.make` does."""
-    instances: list[tuple[np.ndarray, np.ndarray]]
+    instances: list[tuple[NDArray[Any], NDArray[Any]]]
     """Per instance (vertices (V, 3) float64, world metres; faces (F, 3) int32)."""
     views: tuple[int, ...]
     """The views that show every instance, in ascending order, whether they were asked for or not."""
@@ -133,13 +134,13 @@ class SceneMaker:
         return load_asset_mesh(verified_path(record), up_axis=record.up_axis)
 
     @staticmethod
-    def place(mesh: AssetMesh, pose: np.ndarray) -> AssetMesh:
+    def place(mesh: AssetMesh, pose: NDArray[Any]) -> AssetMesh:
         """The mesh in the world: `pose` (4, 4) takes the asset frame to world metres."""
         return replace(mesh, vertices=apply_transform(pose, mesh.vertices))
 
     def _pictures(
         self, recipe: SceneRecipe, rays: RayScene, views: list[int]
-    ) -> Iterator[tuple[VisibleView, np.ndarray]]:
+    ) -> Iterator[tuple[VisibleView, NDArray[Any]]]:
         if self._spec.render.engine == "raycast":
             for number in views:
                 with self._clock.stage("render"):
@@ -225,8 +226,8 @@ class SceneMaker:
         self,
         recipe: SceneRecipe,
         view: VisibleView,
-        rgb: np.ndarray,
-        vertices: np.ndarray,
+        rgb: NDArray[Any],
+        vertices: NDArray[Any],
         voxelizer: SceneVoxelizer,
     ) -> ViewSample:
         camera = recipe.cameras[view.view]

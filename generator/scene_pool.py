@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from randscene.errors import RandsceneError
+from randscene.errors import RandsceneError, first_line
 from randscene.generator.scene_task import SceneOutcome
 from randscene.ray_session import deaths
 
@@ -102,7 +102,7 @@ class ScenePool:
                 self._failed_starts += 1
                 if self._failed_starts >= FAILED_STARTS:
                     raise RandsceneError(
-                        f"{self._failed_starts} workers died while they started: {_first_line(error)}; see that every "
+                        f"{self._failed_starts} workers died while they started: {first_line(error)}; see that every "
                         "machine has the same randscene, and memory to spare"
                     ) from error
                 return None
@@ -126,12 +126,8 @@ class ScenePool:
                 attempt=job.attempt,
                 reason="actor_died",
                 stage="ray",
-                message=_first_line(error),
+                message=first_line(error),
                 transient=True,
             )
         self._idle.append(job.actor)
         return outcome
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

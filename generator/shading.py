@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.generator.recipe import Background, Light
 from randscene.gltf_scene import BLEND_CUTOFF
@@ -47,7 +48,7 @@ class SurfaceTable:
         self.masked = np.array(holes, np.bool_)[self.surface_of]
         """(T,) bool: triangles that may have holes."""
 
-    def color(self, triangles: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def color(self, triangles: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         """Linear RGBA at points on triangles.
 
         Parameters
@@ -75,7 +76,7 @@ class SurfaceTable:
                 result[here] *= _sample(surface.texture, interpolate(self.uv[triangles[here]], weights[here]))
         return result
 
-    def is_hole(self, triangles: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def is_hole(self, triangles: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
         """(K,) bool: the point lies where a masked surface is cut away, or a blended one is as good as clear."""
         hole = np.zeros(len(triangles), np.bool_)
         masked = np.flatnonzero(self.masked[triangles])
@@ -85,7 +86,7 @@ class SurfaceTable:
             hole[masked] = self.color(triangles[masked], weights[masked])[:, 3] < cutoff
         return hole
 
-    def values(self, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def values(self, triangles: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Metallic (K, 1), roughness (K, 1) and emissive colour (K, 3) of the triangles' surfaces, float32."""
         table = np.array([[s.metallic, s.roughness, *s.emissive] for s in self.surfaces], np.float32)
         rows = table[self.surface_of[triangles]]
@@ -99,7 +100,7 @@ def _may_have_holes(surface: "Surface", plain: bool) -> bool:
     return not plain or surface.texture is not None or float(surface.base_color[3]) < BLEND_CUTOFF
 
 
-def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def corner_normals(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[Any]:
     """Shading normals of a mesh without any: area-weighted at each vertex, flat across creases.
 
     Parameters
@@ -144,7 +145,7 @@ def emitters(light: Light) -> list[Light]:
     return parts
 
 
-def light_arrival(light: Light, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def light_arrival(light: Light, points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Where a light comes from, and how strong it is.
 
     Parameters
@@ -173,13 +174,13 @@ def light_arrival(light: Light, points: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def reflect(
-    base: np.ndarray,
-    metallic: np.ndarray,
-    roughness: np.ndarray,
-    normals: np.ndarray,
-    to_eye: np.ndarray,
-    to_light: np.ndarray,
-) -> np.ndarray:
+    base: NDArray[Any],
+    metallic: NDArray[Any],
+    roughness: NDArray[Any],
+    normals: NDArray[Any],
+    to_eye: NDArray[Any],
+    to_light: NDArray[Any],
+) -> NDArray[Any]:
     """Radiance for one W/m2 of irradiance: Lambert plus a normalised Blinn-Phong highlight.
 
     Parameters
@@ -202,19 +203,19 @@ def reflect(
     return (base * (1 - 0.6 * metallic) / math.pi + (0.04 + (base - 0.04) * metallic) * highlight) * cosine
 
 
-def ambient(base: np.ndarray, background: Background) -> np.ndarray:
+def ambient(base: NDArray[Any], background: Background) -> NDArray[Any]:
     """(K, 3) radiance that a surface of linear colour `base` (K, 3) reflects of the uniform world."""
     return base * (np.asarray(background.color, np.float32) * np.float32(background.strength))
 
 
-def to_srgb(linear: np.ndarray) -> np.ndarray:
+def to_srgb(linear: NDArray[Any]) -> NDArray[Any]:
     """Linear values, clipped to [0, 1], as uint8 sRGB; any shape."""
     clipped = np.clip(linear, 0, 1)
     curve = np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
     return np.round(255 * curve).astype(np.uint8)
 
 
-def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+def _sample(texture: NDArray[Any], uv: NDArray[Any]) -> NDArray[Any]:
     """(K, 4) float32 linear RGBA; texture (H, W, 4) uint8 sRGB, uv (K, 2) with v down, repeated, bilinear.
 
     Like Cycles, it interpolates the codes as they are stored, and makes them linear afterwards.
@@ -233,16 +234,16 @@ def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     return result
 
 
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """(...) inner products of vectors (..., 3)."""
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: NDArray[Any]) -> NDArray[Any]:
     """Vectors (..., 3) scaled to length 1; zero stays zero."""
     return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), 1e-30)[..., None].astype(vectors.dtype)
 
 
-def interpolate(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def interpolate(corners: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
     """(K, C) values at barycentric weights (K, 3) of values at triangle corners (K, 3, C)."""
     return corners[:, 0] * weights[:, :1] + corners[:, 1] * weights[:, 1:2] + corners[:, 2] * weights[:, 2:]

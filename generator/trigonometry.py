@@ -5,11 +5,12 @@ the same bytes everywhere, so they use these: additions and multiplications alon
 """
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-Angle = TypeVar("Angle", float, np.ndarray)
+Angle = TypeVar("Angle", float, NDArray[Any])
 
 # Taylor coefficients in x^2, highest first; below 1e-18 of error for |x| <= pi / 4.
 _SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8, -1, -1)]

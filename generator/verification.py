@@ -1,16 +1,10 @@
 """verify: the layouts of planned scenes against the meshes that they place, on any number of processes."""
 
-import contextlib
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from pathlib import Path
 
 from randscene.errors import AssetError, DatasetError, LockError, RandsceneError
@@ -20,6 +14,7 @@ from randscene.generator.recipe import SceneRecipe, recipe_from_json
 from randscene.generator.scene_check import SceneCheck, check_scene
 from randscene.manifests import AssetRecord, load_asset_mesh, load_lock, verified_path
 from randscene.manifests.spec import VerifySpec
+from randscene.worker_pool import worker_pool
 
 DRAWN = 12
 """Layouts that are kept for a drawing."""
@@ -27,7 +22,6 @@ CACHE_BYTES = 1 << 29
 """Geometry that each process keeps."""
 CHUNK = 16
 """Scenes that a process gets at a time."""
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 _Task = tuple[int, SceneRecipe | str]
 """Position in the input (1-based), and the recipe."""
@@ -124,31 +118,15 @@ def _checks(
         checker = _Checker(records, tolerances)
         yield from map(checker.check, tasks)
         return
-    with (
-        _single_threaded_children(),
-        ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(list(records), tolerances),
-        ) as pool,
-    ):
-        try:
-            pending: deque[Future[list[SceneCheck]]] = deque()
-            while True:
-                # A bounded number of chunks is under way, whatever the number of scenes.
-                while len(pending) < 4 * workers and (chunk := list(itertools.islice(tasks, CHUNK))):
-                    with _ctrl_c_held():
-                        pending.append(pool.submit(_check_chunk, chunk))
-                if not pending:
-                    return
-                yield from pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise RandsceneError(
-                "a worker process died, perhaps for lack of memory; run again with fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with worker_pool(workers, does="checking", start=_start_worker, arguments=(list(records), tolerances)) as pool:
+        pending: deque[Future[list[SceneCheck]]] = deque()
+        while True:
+            # A bounded number of chunks is under way, whatever the number of scenes.
+            while len(pending) < 4 * workers and (chunk := list(itertools.islice(tasks, CHUNK))):
+                pending.append(pool.submit(_check_chunk, chunk))
+            if not pending:
+                return
+            yield from pending.popleft().result()
 
 
 _checker: _Checker | None = None  # of a worker process
@@ -156,42 +134,9 @@ _checker: _Checker | None = None  # of a worker process
 
 def _start_worker(records: Sequence[AssetRecord], tolerances: VerifySpec) -> None:
     global _checker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _checker = _Checker(records, tolerances)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _check_chunk(chunk: list[_Task]) -> list[SceneCheck]:
     assert _checker is not None
     return [_checker.check(task) for task in chunk]
-
-
-@contextlib.contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Processes started meanwhile never get SIGINT, not even while they load: Ctrl-C is the parent's business."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Processes started meanwhile use one thread each for linear algebra."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

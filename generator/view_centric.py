@@ -3,8 +3,10 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.errors import AssetError, RandsceneError
@@ -17,12 +19,12 @@ POLE = 1e-6
 
 
 def world_to_view(
-    camera_to_world: np.ndarray,
-    look_at: np.ndarray,
-    vertices: np.ndarray,
+    camera_to_world: NDArray[Any],
+    look_at: NDArray[Any],
+    vertices: NDArray[Any],
     frame: str = "yaw",
     azimuth_offset_deg: float = 0.0,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """The transform from the world to the view-centric cube [-0.5, 0.5]^3: x' = s (R x - c).
 
     `yaw` turns the scene about Z until the camera stands at -Y (picture right is +X, away from the camera +Y, up +Z);
@@ -74,7 +76,7 @@ def world_to_view(
     return transform
 
 
-def apply_transform(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply_transform(transform: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
     """Map points by an affine matrix.
 
     Parameters
@@ -96,11 +98,11 @@ def apply_transform(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _compiled() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+def _compiled() -> Callable[..., tuple[NDArray[Any], NDArray[Any]]]:
     return compiled(_bounds)
 
 
-def _bounds(points: np.ndarray, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(points: NDArray[Any], transform: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Lower and upper corner, (3,) each, of points (V, 3) mapped by a (4, 4) affine; not finite if a point is not."""
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for v in range(len(points)):
@@ -115,7 +117,7 @@ def _bounds(points: np.ndarray, transform: np.ndarray) -> tuple[np.ndarray, np.n
     return low, high
 
 
-def _rotation(camera: np.ndarray, look_at: np.ndarray, frame: str) -> np.ndarray:
+def _rotation(camera: NDArray[Any], look_at: NDArray[Any], frame: str) -> NDArray[Any]:
     """(3, 3) rotation from world to view axes."""
     if frame == "yaw":
         cosine, sine = _heading(camera, look_at)
@@ -128,7 +130,7 @@ def _rotation(camera: np.ndarray, look_at: np.ndarray, frame: str) -> np.ndarray
     raise RandsceneError(f"frame {frame!r} is none of {', '.join(FRAMES)}")
 
 
-def _heading(camera: np.ndarray, look_at: np.ndarray) -> tuple[float, float]:
+def _heading(camera: NDArray[Any], look_at: NDArray[Any]) -> tuple[float, float]:
     """(cos, sin) of psi, the azimuth of the camera about the look-at point.
 
     Only square roots and divisions, no trigonometry: the same bits on every machine. At a pole the position has no
@@ -147,11 +149,11 @@ def _heading(camera: np.ndarray, look_at: np.ndarray) -> tuple[float, float]:
     return right_y / flat, -right_x / flat
 
 
-def _affine(rotation: np.ndarray) -> np.ndarray:
+def _affine(rotation: NDArray[Any]) -> NDArray[Any]:
     transform = np.eye(4)
     transform[:3, :3] = rotation
     return transform
 
 
-def _about_z(cosine: float, sine: float) -> np.ndarray:
+def _about_z(cosine: float, sine: float) -> NDArray[Any]:
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], np.float64)

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import Camera
@@ -18,17 +20,17 @@ class VisibleView:
 
     view: int
     """Index of the camera in the recipe."""
-    ids: np.ndarray
+    ids: NDArray[Any]
     """(H, W) uint8; 0 is background, i is instance i (1-based)."""
-    depth: np.ndarray
+    depth: NDArray[Any]
     """(H, W) float32, metres along the camera's axis; infinite for background."""
-    visible_pixels: np.ndarray
+    visible_pixels: NDArray[Any]
     """(N,) int64, pixels of each instance in `ids`."""
-    unoccluded_pixels: np.ndarray
+    unoccluded_pixels: NDArray[Any]
     """(N,) int64, pixels that each instance would have alone in the picture; never below `visible_pixels`."""
 
 
-def count_visible(ids: np.ndarray, n_instances: int) -> np.ndarray:
+def count_visible(ids: NDArray[Any], n_instances: int) -> NDArray[Any]:
     """Pixels of each instance.
 
     Parameters

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.errors import AssetError
@@ -19,7 +20,7 @@ BOUND = 0.5 - 1e-6
 """Vertices are clamped to +-BOUND: for those that normalisation left a rounding error outside the cube."""
 
 
-def voxelize(vertices: np.ndarray, faces: np.ndarray, resolution: int = 64) -> np.ndarray:
+def voxelize(vertices: NDArray[Any], faces: NDArray[Any], resolution: int = 64) -> NDArray[Any]:
     """Voxels of the cube [-0.5, 0.5]^3 that a mesh's surface touches.
 
     Agrees with TRELLIS, which uses Open3D's `create_from_triangle_mesh_within_bounds` (`dataset_toolkits/voxelize.py`):
@@ -66,7 +67,7 @@ class SceneVoxelizer:
         As `voxelize`.
     """
 
-    def __init__(self, meshes: Sequence[tuple[np.ndarray, np.ndarray]], resolution: int = 64) -> None:
+    def __init__(self, meshes: Sequence[tuple[NDArray[Any], NDArray[Any]]], resolution: int = 64) -> None:
         if not 1 <= resolution <= 256:
             raise ValueError(f"voxelize: the resolution must lie between 1 and 256, not {resolution}")
         self._meshes = [_checked(vertices, faces) for vertices, faces in meshes]
@@ -75,7 +76,7 @@ class SceneVoxelizer:
         self._cells = np.empty(most, np.int32)
         self._occupied = np.zeros((resolution, resolution, resolution), np.bool_)
 
-    def view(self, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def view(self, transform: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Voxels of all instances in one view.
 
         Parameters
@@ -100,7 +101,7 @@ class SceneVoxelizer:
         return np.concatenate(parts), offsets
 
 
-def _checked(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(vertices: NDArray[Any], faces: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     points = np.ascontiguousarray(vertices, np.float64).reshape(-1, 3)
     corners = np.asarray(faces).reshape(-1, 3)
     if not np.isfinite(points).all():
@@ -116,12 +117,12 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _mark(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    matrix: np.ndarray,
-    points: np.ndarray,
-    cells: np.ndarray,
-    occupied: np.ndarray,
+    vertices: NDArray[Any],
+    faces: NDArray[Any],
+    matrix: NDArray[Any],
+    points: NDArray[Any],
+    cells: NDArray[Any],
+    occupied: NDArray[Any],
 ) -> tuple[int, int]:
     """Mark every voxel that a triangle overlaps; returns the first and last x of the marked voxels.
 
@@ -207,7 +208,7 @@ def _mark(
     return least, most
 
 
-def _collect(occupied: np.ndarray, least: int, most: int) -> np.ndarray:
+def _collect(occupied: NDArray[Any], least: int, most: int) -> NDArray[Any]:
     """(V, 3) uint8 of the marked voxels between two values of x, in order; unmarks them."""
     count = 0
     for i in range(least, most + 1):

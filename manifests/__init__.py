@@ -1,7 +1,8 @@
 """What goes into a dataset: asset sources, inspection, licences, the asset lock, dataset specs. Loaded on first use."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from randscene.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from randscene.manifests.asset_mesh import AssetMesh, Surface, load_asset_mesh
@@ -23,38 +24,42 @@ if TYPE_CHECKING:
     from randscene.manifests.objaverse_source import ObjaverseOptions
     from randscene.manifests.spec import DatasetSpec, load_spec, parse_spec, preset_names, with_overrides
     from randscene.manifests.support_surface import find_support
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "AssetFacts": "inspection",
+            "AssetMesh": "asset_mesh",
+            "AssetRecord": "asset_record",
+            "DatasetSpec": "spec",
+            "LicencePolicy": "licences",
+            "LockProgress": "lock_report",
+            "LockReport": "lock_report",
+            "NetworkLimits": "objaverse_files",
+            "ObjaverseOptions": "objaverse_source",
+            "Support": "asset_record",
+            "Surface": "asset_mesh",
+            "attribution_markdown": "licences",
+            "build_lock": "build",
+            "commercial_safe": "licences",
+            "find_support": "support_surface",
+            "inspect_asset": "inspection",
+            "inspect_assets": "inspection",
+            "load_asset_mesh": "asset_mesh",
+            "load_lock": "lock",
+            "load_spec": "spec",
+            "lock_hash": "lock",
+            "merge_locks": "lock",
+            "parse_spec": "spec",
+            "preset_names": "spec",
+            "same_shape": "lock",
+            "usable": "lock",
+            "verified_path": "lock",
+            "with_overrides": "spec",
+            "write_lock": "lock",
+        },
+    )
 
-_HOME = {
-    "AssetFacts": "inspection",
-    "AssetMesh": "asset_mesh",
-    "AssetRecord": "asset_record",
-    "DatasetSpec": "spec",
-    "LicencePolicy": "licences",
-    "LockProgress": "lock_report",
-    "LockReport": "lock_report",
-    "NetworkLimits": "objaverse_files",
-    "ObjaverseOptions": "objaverse_source",
-    "Support": "asset_record",
-    "Surface": "asset_mesh",
-    "attribution_markdown": "licences",
-    "build_lock": "build",
-    "commercial_safe": "licences",
-    "find_support": "support_surface",
-    "inspect_asset": "inspection",
-    "inspect_assets": "inspection",
-    "load_asset_mesh": "asset_mesh",
-    "load_lock": "lock",
-    "load_spec": "spec",
-    "lock_hash": "lock",
-    "merge_locks": "lock",
-    "parse_spec": "spec",
-    "preset_names": "spec",
-    "same_shape": "lock",
-    "usable": "lock",
-    "verified_path": "lock",
-    "with_overrides": "spec",
-    "write_lock": "lock",
-}
 __all__ = [
     "AssetFacts",
     "AssetMesh",
@@ -86,9 +91,3 @@ __all__ = [
     "with_overrides",
     "write_lock",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,8 +1,10 @@
 """What shape a mesh has, as one short text: copies of a shape are found by it, whatever else differs."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.manifests.asset_mesh import AssetMesh
 
@@ -33,7 +35,7 @@ def geometry_hash(mesh: AssetMesh) -> str:
     return hashlib.sha256(b"geometry 1:" + steps.astype("<i8").tobytes()).hexdigest()[:32]
 
 
-def shape_numbers(mesh: AssetMesh) -> np.ndarray:
+def shape_numbers(mesh: AssetMesh) -> NDArray[Any]:
     """(13,) float64: what is rounded and hashed, of the surface in the unit cube: the logarithm of its area, its
     centroid, its second moments (upper triangle) and the proportions of its box."""
     lower, upper = mesh.bounds

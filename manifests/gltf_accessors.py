@@ -19,8 +19,6 @@ TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: n
 """NumPy type of a component type."""
 COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 """Numbers in one element of an accessor."""
-
-
 MAX_ZEROS = 50_000_000
 """Most elements of an accessor that is zero but for its sparse values: a few bytes must not fill the memory."""
 
@@ -52,7 +50,13 @@ class GltfData:
         return found
 
     def bytes_of(self, uri: str) -> bytes:
-        """The content that a URI stands for: inline base64, or a file in the folder."""
+        """The content that a URI stands for: inline base64, or a file in the folder.
+
+        Raises
+        ------
+        AssetError
+            `unreadable`, or what `resolve_inside` says of the file.
+        """
         if not uri.startswith("data:"):
             return resolve_inside(self._folder, uri).read_bytes()
         _, mark, text = uri.partition(";base64,")
@@ -64,7 +68,13 @@ class GltfData:
             raise AssetError("unreadable", f"inline data cannot be read: {error}") from error
 
     def view(self, index: int) -> memoryview:
-        """The bytes of a buffer view; `bad_buffer` if it reaches beyond its buffer."""
+        """The bytes of a buffer view.
+
+        Raises
+        ------
+        AssetError
+            `bad_index`, `bad_buffer` (it reaches beyond its buffer) or `needs_meshopt`.
+        """
         view = self.item("bufferViews", index)
         if any(name in view.get("extensions", {}) for name in MESHOPT) and not self._has_fallback(view):
             raise AssetError("needs_meshopt", "its geometry is compressed by meshopt, which is not supported")

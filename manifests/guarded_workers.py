@@ -58,6 +58,11 @@ class GuardedWorkers:
 
         An answer holds `status`; when the child could not give one itself, `status` is `crashed` or `timeout`
         and `message` says more.
+
+        Raises
+        ------
+        RandsceneError
+            If a child ends by itself before it can take a task: its libraries are not as they must be.
         """
         waiting = enumerate(tasks)
         with selectors.DefaultSelector() as selector:
@@ -142,6 +147,11 @@ class _Child:
         if ended:
             self.alive = False
             code = self._process.wait()
+            if code > 0 and not self._ready:
+                raise RandsceneError(
+                    f"the processes that read meshes do not start{self._last_words()}; is everything installed that "
+                    "they need? pip install 'randscene[generate]'"
+                )
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             return {"status": "crashed", "message": f"the process that read it died ({how}){self._last_words()}"}
         if time.monotonic() >= self.deadline:

@@ -72,7 +72,13 @@ def write_lock(path: str | Path, records: Iterable[AssetRecord]) -> None:
 
 
 def lock_text(path: str | Path, records: Iterable[AssetRecord]) -> str:
-    """The content that `write_lock` gives to a lock at `path`."""
+    """The content that `write_lock` gives to a lock at `path`.
+
+    Raises
+    ------
+    LockError
+        If two records share a uid.
+    """
     folder = Path(path).resolve().parent
     ordered = sorted(records, key=lambda record: record.uid)
     for first, second in itertools.pairwise(ordered):

@@ -1,11 +1,13 @@
 """Polygons cut into triangles, concave ones included: the faces of Wavefront and PLY files."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
 def triangulated(
-    corners: NDArray[np.int64], counts: NDArray[np.int64], points: NDArray[np.floating]
+    corners: NDArray[np.int64], counts: NDArray[np.int64], points: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
     """Cut polygons into triangles, in their order.
 
@@ -45,7 +47,7 @@ def triangulated(
     return np.concatenate(pieces)[np.argsort(np.concatenate(owners), kind="stable")]
 
 
-def _quadrilaterals(rows: NDArray[np.int64], points: NDArray[np.floating]) -> NDArray[np.int64]:
+def _quadrilaterals(rows: NDArray[np.int64], points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     diagonal = points[:, 2] - points[:, 0]
     first = np.cross(points[:, 1] - points[:, 0], diagonal)
     second = np.cross(diagonal, points[:, 3] - points[:, 0])
@@ -55,7 +57,7 @@ def _quadrilaterals(rows: NDArray[np.int64], points: NDArray[np.floating]) -> ND
     return inside.reshape(-1, 3)
 
 
-def _larger(rows: NDArray[np.int64], points: NDArray[np.floating]) -> NDArray[np.int64]:
+def _larger(rows: NDArray[np.int64], points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     import mapbox_earcut
 
     count = rows.shape[1]

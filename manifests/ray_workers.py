@@ -6,11 +6,11 @@ Only tasks and answers travel, small dicts of JSON; the meshes lie on a file sys
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from randscene.errors import RandsceneError
+from randscene.errors import RandsceneError, first_line
 from randscene.manifests.guarded_workers import GuardedWorkers
 from randscene.ray_session import deaths
 
@@ -67,7 +67,7 @@ class RayWorkers:
         self._limit = cpus if workers is None else min(workers, cpus)
         self._folder = str(folder)
         remote = ray.remote(num_cpus=1, max_restarts=0)(InspectionActor)
-        self._new = lambda: remote.remote(timeout_s, memory_bytes)
+        self._new: Callable[[], Any] = lambda: remote.remote(timeout_s, memory_bytes)
         self._actors: list[Any] = []
         self._failed_starts = 0
 
@@ -113,7 +113,7 @@ class RayWorkers:
             try:
                 answer = self._ray.get(finished)
             except deaths(self._ray) as error:
-                log.warning("a Ray actor died while it read %s: %s", task["path"], _first_line(error))
+                log.warning("a Ray actor died while it read %s: %s", task["path"], first_line(error))
                 starting.update([self._replace(actor)])
                 if tries < RETRIES:
                     again.append((position, task, tries + 1))
@@ -141,7 +141,7 @@ class RayWorkers:
             blind = self._ray.get(greeting)
         except (*deaths(self._ray), self._ray.exceptions.RayTaskError) as error:
             self._failed_starts += 1
-            log.warning("a Ray actor did not start: %s", _first_line(error))
+            log.warning("a Ray actor did not start: %s", first_line(error))
             if self._failed_starts < _FAILED_STARTS:
                 return False
             raise RandsceneError(
@@ -176,10 +176,6 @@ class _OneChild:
         while True:
             yield self._task
             yield {"path": os.devnull, "up_axis": "Y"}
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def _last_line(error: BaseException) -> str:

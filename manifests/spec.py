@@ -9,6 +9,7 @@ import pydantic
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from randscene import settings_file
 from randscene.errors import SpecError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -328,7 +329,7 @@ def parse_spec(data: object, *, where: str) -> DatasetSpec:
 
 def preset_names() -> list[str]:
     """Names of the dataset presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return settings_file.preset_names(PRESETS)
 
 
 def load_spec(name_or_path: str | Path) -> DatasetSpec:
@@ -339,15 +340,7 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     SpecError
         If there is no such preset or file, or it is not a valid spec.
     """
-    preset = PRESETS / f"{name_or_path}.yaml"
-    path = preset if Path(name_or_path).name == str(name_or_path) and preset.is_file() else Path(name_or_path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        known = ", ".join(preset_names())
-        raise SpecError(f"no preset or spec file called {name_or_path}: presets are {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    data = settings_file.read_settings_file(name_or_path, presets=PRESETS, kind="spec")
     return parse_spec(data, where=str(name_or_path))
 
 
@@ -371,7 +364,8 @@ def with_overrides(spec: DatasetSpec, assignments: Sequence[str]) -> DatasetSpec
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
         if not isinstance(place, dict) or field not in place:
-            raise SpecError(f"{assignment!r}: a dataset spec has no field {path.strip()}")
+            hint = settings_file.did_you_mean(path.strip(), settings_file.dotted_names(data))
+            raise SpecError(f"{assignment!r}: a dataset spec has no field {path.strip()}{hint}")
         try:
             place[field] = yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError
 from randscene.manifests.mesh_part import MeshPart, float32_step, plain_surface
@@ -46,7 +48,7 @@ def stl_parts(path: Path) -> list[MeshPart]:
     ]
 
 
-def _text_corners(data: bytes) -> np.ndarray:
+def _text_corners(data: bytes) -> NDArray[Any]:
     if b"endsolid" not in data.lower():
         raise AssetError("unreadable", "its last solid does not end: truncated?")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
 from randscene.shards.filters import Filters
@@ -142,7 +143,7 @@ class Dataset:
         store: Store,
         info: dict[str, Any],
         shards: list[Shard],
-        keep: np.ndarray,
+        keep: NDArray[Any],
         latents: LatentSet | None = None,
         cache: ShardCache | None = None,
     ) -> None:
@@ -243,7 +244,9 @@ class Dataset:
                 return self._cache.read_range(self._store, path, index, start, end - start)
             data = self._store.read_range(path, start, end - start)
         except FileNotFoundError as error:
-            raise DatasetError(f"{self.url}: {path} has gone since the dataset was opened") from error
+            raise DatasetError(
+                f"{self.url}: {path} has gone since the dataset was opened; copy or build it again"
+            ) from error
         if len(data) < end - start:
             raise DatasetError(f"{self.url}: {path} is cut; copy or build it again")
         return data
@@ -304,14 +307,14 @@ def read_info(store: Store) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DatasetError(f"{store.url} is not a dataset: it has no dataset.json; check the path") from error
     except ValueError as error:
-        raise DatasetError(f"{store.url}/dataset.json is not readable: {error}") from error
+        raise DatasetError(f"{store.url}/dataset.json is not readable: {error}; copy it again") from error
     if not isinstance(info, dict) or info.get("schema") != DATASET_SCHEMA:
         raise DatasetError(
             f"{store.url}/dataset.json is not of schema {DATASET_SCHEMA}: use the release that wrote the dataset"
         )
     for field, kind in (("name", str), ("fingerprint", str), ("splits", dict)):
         if not isinstance(info.get(field), kind):
-            raise DatasetError(f"{store.url}/dataset.json has no {field}")
+            raise DatasetError(f"{store.url}/dataset.json has no {field}: use the release that wrote the dataset")
     return info
 
 

@@ -1,13 +1,8 @@
 """lint: does a dataset hold what it says? Every byte is hashed, every sample decoded, every count compared."""
 
 import json
-import multiprocessing
-import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ from randscene.shards.latent_sidecar import belongs, latent_sets, sidecar_folder
 from randscene.shards.shard_index import ShardIndex
 from randscene.shards.shard_lint import LintReport, ShardFindings, ShardJob, lint_latents, lint_shard
 from randscene.shards.store import Store, open_store
+from randscene.worker_pool import worker_pool
 
 CHECKSUMS = "SHA256SUMS"
 
@@ -100,20 +96,10 @@ def _findings(
         for job in jobs:
             yield lint_shard(store, job, info, recipes)
         return
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(store, info, recipes),
+    with worker_pool(
+        min(workers, len(jobs)), does="checking", start=_start_worker, arguments=(store, info, recipes)
     ) as pool:
-        try:
-            yield from pool.map(_lint_here, jobs)
-        except BrokenProcessPool as error:
-            raise RandsceneError(
-                "a worker process died, perhaps for lack of memory; run again with fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        yield from pool.map(_lint_here, jobs)
 
 
 _here: tuple[Store, dict[str, Any], dict[int, dict[str, Any]] | None] | None = None  # of a worker process
@@ -121,15 +107,7 @@ _here: tuple[Store, dict[str, Any], dict[int, dict[str, Any]] | None] | None = N
 
 def _start_worker(store: Store, info: dict[str, Any], recipes: dict[int, dict[str, Any]] | None) -> None:
     global _here
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _here = store, info, recipes
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _lint_here(job: ShardJob) -> ShardFindings:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.shards.dataset import Shard, committed_shards, read_info
 from randscene.shards.shard_index import ShardIndex
@@ -113,7 +114,7 @@ def write_energon(url: str | Path, *, by_key: bool = False) -> None:
     store.write(f"{FOLDER}/.info.json", _json({"energon_version": None, "shard_counts": counts}))
 
 
-def sample_offsets(index: ShardIndex) -> np.ndarray:
+def sample_offsets(index: ShardIndex) -> NDArray[Any]:
     """Content of a shard's `.tar.idx`.
 
     Returns

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
 from randscene.shards.shard_index import RATIO_DIGITS, ShardIndex
@@ -24,7 +26,7 @@ class Filters:
     scenes: str | None = None
     views: str | None = None
 
-    def select(self, indices: Sequence[ShardIndex], *, where: str) -> np.ndarray:
+    def select(self, indices: Sequence[ShardIndex], *, where: str) -> NDArray[Any]:
         """Numbers of the samples that pass.
 
         Parameters
@@ -70,7 +72,7 @@ class Filters:
         return np.flatnonzero(keep) if order is None else order[keep[order]]
 
 
-def scenes_and_views(indices: Sequence[ShardIndex], where: str) -> tuple[np.ndarray, np.ndarray]:
+def scenes_and_views(indices: Sequence[ShardIndex], where: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scene and view of each sample, (S,) int64 each, from the keys `{scene:06d}_{view:03d}`.
 
     Raises
@@ -82,7 +84,7 @@ def scenes_and_views(indices: Sequence[ShardIndex], where: str) -> tuple[np.ndar
     return np.concatenate([scene for scene, _ in pairs]), np.concatenate([view for _, view in pairs])
 
 
-def _numbers(keys: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(keys: NDArray[Any], where: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if keys.itemsize == _KEY_LENGTH and len(keys):
         digits = keys.view(np.uint8).reshape(len(keys), _KEY_LENGTH).astype(np.int64) - ord("0")
         numbers = np.delete(digits, 6, axis=1)
@@ -95,7 +97,7 @@ def _numbers(keys: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     return found[:, 0], found[:, 1]
 
 
-def _ratios(indices: Sequence[ShardIndex], where: str) -> np.ndarray:
+def _ratios(indices: Sequence[ShardIndex], where: str) -> NDArray[Any]:
     columns = [index.min_visible_ratio for index in indices]
     silent = sum(column is None for column in columns)
     if silent:

@@ -52,7 +52,7 @@ class Mixture:
             if not (np.isfinite(weight) and weight > 0):
                 raise DatasetError(f"mixture: the weight of {name} is {weight}; it must be a number above 0")
             if len(self.datasets[name]) == 0:
-                raise DatasetError(f"mixture: {name} is empty")
+                raise DatasetError(f"mixture: {name} is empty: leave it out")
         # Dealing is nested: the first dataset against all others, the second against those after it, and so on.
         self._shares = [round(weight / sum(weights[place:]) * 2**_BITS) for place, weight in enumerate(weights[:-1])]
         for name, share in zip(self.names, self._shares):
@@ -78,6 +78,11 @@ class Mixture:
         """The dataset at `position` and how many earlier draws it gave in dealing order, counted from 0.
 
         Every count of every dataset belongs to exactly one position.
+
+        Raises
+        ------
+        ValueError
+            If the position is negative.
         """
         if position < 0:
             raise ValueError(f"position is {position}, not from 0")

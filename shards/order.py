@@ -6,9 +6,11 @@ Nothing is stored, so a reader can begin at any position at once, and readers ne
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 
 from randscene import seeding
 
@@ -22,7 +24,7 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 
 
-def permute(seed: int, epoch: int, n: int, positions: npt.ArrayLike) -> np.ndarray:
+def permute(seed: int, epoch: int, n: int, positions: npt.ArrayLike) -> NDArray[Any]:
     """Elements at `positions` of the permutation of 0..n-1 that belongs to (seed, epoch).
 
     Parameters
@@ -63,7 +65,7 @@ def permute(seed: int, epoch: int, n: int, positions: npt.ArrayLike) -> np.ndarr
     return values.astype(np.int64).reshape(places.shape)
 
 
-def endless(seed: int, n: int, positions: npt.ArrayLike) -> np.ndarray:
+def endless(seed: int, n: int, positions: npt.ArrayLike) -> NDArray[Any]:
     """Elements at `positions` of the sequence epoch 0, epoch 1, ..., each its own permutation of 0..n-1.
 
     Parameters
@@ -107,7 +109,7 @@ def _walk(value: int, n: int, half: int, keys: tuple[int, ...]) -> int:
             return value
 
 
-def _feistel(values: np.ndarray, half: int, keys: tuple[np.uint64, ...]) -> np.ndarray:
+def _feistel(values: NDArray[Any], half: int, keys: tuple[np.uint64, ...]) -> NDArray[Any]:
     shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = values >> shift, values & mask
     for key in keys:
@@ -115,7 +117,7 @@ def _feistel(values: np.ndarray, half: int, keys: tuple[np.uint64, ...]) -> np.n
     return (left << shift) | right
 
 
-def _hash(values: np.ndarray) -> np.ndarray:
+def _hash(values: NDArray[Any]) -> NDArray[Any]:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every input bit reaches every output bit."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_1)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_2)

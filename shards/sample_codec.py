@@ -7,9 +7,10 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError)
@@ -20,7 +21,7 @@ class MemberError(Exception):
     """Bytes that do not hold the array that they should; the message continues the name of the member."""
 
 
-def webp_bytes(image: np.ndarray, quality: int) -> bytes:
+def webp_bytes(image: NDArray[Any], quality: int) -> bytes:
     """(H, W, 3) uint8 sRGB as WebP: lossy at `quality` 1 to 100, lossless at 0."""
     buffer = io.BytesIO()
     settings = {"lossless": True, "quality": 75} if quality == 0 else {"quality": quality}
@@ -28,14 +29,14 @@ def webp_bytes(image: np.ndarray, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def png_bytes(image: np.ndarray) -> bytes:
+def png_bytes(image: NDArray[Any]) -> bytes:
     """(H, W) uint8 or uint16 as a greyscale PNG of 8 or 16 bits."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
 
 
-def image_array(data: bytes, *, kind: str, modes: tuple[str, ...]) -> np.ndarray:
+def image_array(data: bytes, *, kind: str, modes: tuple[str, ...]) -> NDArray[Any]:
     """The pixels of a WebP or PNG member.
 
     Parameters
@@ -61,14 +62,14 @@ def image_array(data: bytes, *, kind: str, modes: tuple[str, ...]) -> np.ndarray
     return array.astype(np.uint16) if image.mode.startswith("I") else array
 
 
-def npy_bytes(array: np.ndarray, *, order: Literal["C", "F"] = "C") -> bytes:
+def npy_bytes(array: NDArray[Any], *, order: Literal["C", "F"] = "C") -> bytes:
     """An array in NumPy's `.npy` format, version 1.0, in C or Fortran order whatever its own order is."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.asarray(array, order=order), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
 
-def npy_array(data: bytes) -> np.ndarray:
+def npy_array(data: bytes) -> NDArray[Any]:
     """The array of a `.npy` member.
 
     Raises
@@ -86,7 +87,7 @@ def npy_array(data: bytes) -> np.ndarray:
     return array
 
 
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Named arrays as a compressed `.npz`, readable by `numpy.load`.
 
     Arrays are stored column by column (Fortran order): sorted coordinates then compress to a tenth of their size.
@@ -104,7 +105,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def npz_arrays(data: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def npz_arrays(data: bytes, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """The arrays of a `.npz` member, which must be exactly those called `names`.
 
     Raises

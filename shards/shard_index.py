@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene import canonical_json
 from randscene.errors import DatasetError
@@ -53,17 +54,17 @@ class ShardIndex:
     """What the shard is: `split`, `block`, `scenes`, `attempts`, `fingerprint`."""
     members: tuple[str, ...]
     """Names of the members, in the order in which they lie in the tar."""
-    key_column: np.ndarray
+    key_column: NDArray[Any]
     """(S,) bytes, ASCII: keys of the samples, in the order in which they lie in the tar."""
-    offsets: np.ndarray
+    offsets: NDArray[Any]
     """(S, M) uint32, int64 where the tar has 4 GiB or more: first byte of each member in the tar."""
-    sizes: np.ndarray
+    sizes: NDArray[Any]
     """(S, M), dtype of `offsets`: bytes of each member."""
-    n_instances: np.ndarray
+    n_instances: NDArray[Any]
     """(S,) int32."""
-    min_visible_pixels: np.ndarray
+    min_visible_pixels: NDArray[Any]
     """(S,) int32: visible pixels of the instance that shows least."""
-    min_visible_ratio: np.ndarray | None
+    min_visible_ratio: NDArray[Any] | None
     """(S,) float64 in [0, 1]: smallest share of any instance's own pixels that is visible (visible over unoccluded),
     rounded to `RATIO_DIGITS` decimals. None in shards whose samples do not say, and in those written before it was."""
     tar_bytes: int
@@ -232,7 +233,7 @@ def parse_index(data: bytes, *, where: str) -> ShardIndex:
         If they are not an index of this schema, or its columns do not fit together.
     """
     try:
-        tables: dict[str, np.ndarray] = {}
+        tables: dict[str, NDArray[Any]] = {}
         for name in ("offsets", "sizes"):
             data = _take_table(data, name, tables)
         content = json.loads(data) | tables
@@ -267,7 +268,7 @@ def parse_index(data: bytes, *, where: str) -> ShardIndex:
     return dataclasses.replace(index, offsets=index.offsets.astype(kind), sizes=index.sizes.astype(kind))
 
 
-def key_column(keys: Sequence[str]) -> np.ndarray:
+def key_column(keys: Sequence[str]) -> NDArray[Any]:
     """(S,) bytes: keys as an index holds them."""
     return np.array(keys, "S") if keys else np.empty(0, "S1")
 
@@ -277,7 +278,7 @@ def place_dtype(tar_bytes: int) -> type:
     return np.uint32 if tar_bytes < 2**32 else np.int64
 
 
-def _take_table(data: bytes, name: str, tables: dict[str, np.ndarray]) -> bytes:
+def _take_table(data: bytes, name: str, tables: dict[str, NDArray[Any]]) -> bytes:
     """Read the rows of numbers called `name` into `tables` and return the JSON without them.
 
     A shard has some 10,000 numbers in each of its two tables, and the JSON parser makes a Python object of every one.
@@ -300,7 +301,7 @@ def _take_table(data: bytes, name: str, tables: dict[str, np.ndarray]) -> bytes:
     return data[:start] + b'"%s":null' % name.encode() + data[end + 2 :]
 
 
-def _column(values: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def _column(values: Any, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
     array = np.asarray(values, np.int64).reshape(shape) if not shape[0] else np.asarray(values, dtype)
     if array.shape != shape:
         raise ValueError(f"a column has shape {array.shape}, not {shape}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
 from randscene.files import atomic_writer, write_atomic
@@ -117,7 +118,7 @@ def write_shard(
     for entry in entries:
         if tuple(entry.members) != names:
             raise ValueError(f"{path}: {entry.key} has members {tuple(entry.members)}, the first sample has {names}")
-    places: np.ndarray = np.array([list(entry.members.values()) for entry in entries], place_dtype(size))
+    places: NDArray[Any] = np.array([list(entry.members.values()) for entry in entries], place_dtype(size))
     places = places.reshape(len(entries), len(names), 2)
     ratios = [entry.min_visible_ratio for entry in entries if entry.min_visible_ratio is not None]
     index = ShardIndex(

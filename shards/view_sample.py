@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene import canonical_json
 from randscene.errors import DatasetError
@@ -32,18 +33,18 @@ class ViewSample:
     metres = offset + scale * value; 0 = background), `fingerprint` (dataset fingerprint).
     """
 
-    rgb: np.ndarray
+    rgb: NDArray[Any]
     """(H, W, 3) uint8, sRGB, on black."""
-    ids: np.ndarray
+    ids: NDArray[Any]
     """(H, W) uint8: 0 background, i = instance i (1-based); hard, from pixel-centre rays."""
-    coords: np.ndarray
+    coords: NDArray[Any]
     """(V, 3) uint8: surface voxels (x, y, z) of all instances, one after the other, in the 64^3 view-centric cube."""
-    offsets: np.ndarray
+    offsets: NDArray[Any]
     """(N + 1,) int32: instance i's voxels are `coords[offsets[i - 1]:offsets[i]]`."""
     meta: dict[str, Any]
-    depth: np.ndarray | None = None
+    depth: NDArray[Any] | None = None
     """(H, W) uint16 or None; see `meta["depth"]`."""
-    latents: np.ndarray | None = None
+    latents: NDArray[Any] | None = None
     """(N + 1, 8, 16, 16, 16) float16 or None: the scene first, then the instances in id order."""
 
     @property
@@ -57,19 +58,19 @@ class ViewSample:
         return len(self.offsets) - 1
 
     @property
-    def world_to_view(self) -> np.ndarray:
+    def world_to_view(self) -> NDArray[Any]:
         """(4, 4) float64: world metres to the view-centric cube, scale included."""
         return np.asarray(self.meta["world_to_view"], np.float64)
 
-    def instance_coords(self, instance: int) -> np.ndarray:
+    def instance_coords(self, instance: int) -> NDArray[Any]:
         """(V_i, 3) uint8 voxels of instance `instance` (1-based id)."""
         return self.coords[self.offsets[instance - 1] : self.offsets[instance]]
 
-    def scene_coords(self) -> np.ndarray:
+    def scene_coords(self) -> NDArray[Any]:
         """(V_s, 3) uint8 voxels of the scene: the union of its instances, sorted lexicographically."""
         return np.unique(self.coords, axis=0)
 
-    def instance_rgb(self, instance: int) -> np.ndarray:
+    def instance_rgb(self, instance: int) -> NDArray[Any]:
         """(H, W, 3) uint8: the full frame with all but instance `instance` (1-based id) black."""
         return self.rgb * (self.ids == instance)[..., None]
 
@@ -206,7 +207,7 @@ def _check(sample: ViewSample, where: str) -> None:
         must(bool(np.isfinite(sample.latents).all()), "latents", "has a value that is not finite")
 
 
-def encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+def encode_depth(depth: NDArray[Any]) -> tuple[NDArray[Any], dict[str, float]]:
     """A depth picture as a sample holds it.
 
     Parameters
@@ -229,7 +230,7 @@ def encode_depth(depth: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
     return code, {"scale": scale, "offset": near - scale}
 
 
-def _array(array: np.ndarray, field: str, dtype: type, shape: tuple[int | None, ...], where: str) -> None:
+def _array(array: NDArray[Any], field: str, dtype: type, shape: tuple[int | None, ...], where: str) -> None:
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape))
     if array.dtype != dtype or not fits:
         wanted = ", ".join("*" if side is None else str(side) for side in shape)

@@ -28,6 +28,17 @@ def lock(lock_path: Path) -> "list[AssetRecord]":
 
 
 @pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: those of a small network only wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
     """One local Ray for what a module runs in this process: starting it is what takes time."""
     ray = pytest.importorskip("ray")

@@ -183,6 +183,18 @@ def test_a_hanging_view_is_ended_and_the_next_render_works(tmp_path: Path) -> No
         assert views(process) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "device", "told"), [((2,), "CUDA", True), ((2,), "CPU", False), ((0, 2), "CUDA", False)]
+)
+def test_a_card_without_a_first_picture_in_time_is_said_to_lack_kernels(
+    tmp_path: Path, wanted: tuple[int, ...], device: str, told: bool
+) -> None:
+    with fake(tmp_path, "hang", view_timeout_s=1.0) as process, pytest.raises(RenderError) as caught:
+        list(process.render(RECIPE, {"a": "a.glb"}, wanted, resolution=4, samples=1, device=device))
+    assert caught.value.reason == "timeout"
+    assert ("no kernels for (H100, H200)" in str(caught.value)) == told
+
+
 def test_a_scene_whose_views_all_come_but_too_slowly_is_ended(tmp_path: Path) -> None:
     with fake(tmp_path, "slow", view_timeout_s=5.0, scene_timeout_s=1.0) as process:
         pid, seen = process.pid, []

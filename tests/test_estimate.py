@@ -48,6 +48,12 @@ from randscene.generator.scene_task import SceneActor
 from randscene.manifests import DatasetSpec, load_spec, with_overrides
 from randscene.shards.shard_writer import RECORD
 
+
+def exactly(value):
+    """An interval without width."""
+    return Interval(value=value, low=value, high=value)
+
+
 SPEC = with_overrides(load_spec("demo"), [*FAST, "splits.train.scenes=21", "splits.val.scenes=3", "cameras.views=6"])
 AMPLE = 3600.0
 """A budget in which every view of these small scenes is made, on whatever machine."""
@@ -96,7 +102,7 @@ def test_where_every_scene_was_made_bytes_are_known(real, lock):
     found = estimate(SPEC, lock, scenes=100, budget_s=AMPLE)
     samples, size = real
     assert len(found.probe) == 24
-    assert found.samples == Interval.exactly(samples)
+    assert found.samples == exactly(samples)
     assert found.shard_bytes.low == found.shard_bytes.high
     assert abs(found.shard_bytes.value - size) <= RECORD * len(blocks(SPEC))
     assert found.hours.low < found.hours.high
@@ -233,7 +239,7 @@ def test_a_mean_has_students_interval_narrowed_by_what_is_known():
         assert found.value == 10 and found.high - 10 == pytest.approx(10 - found.low)
         assert found.high - 10 == pytest.approx(half * factor, rel=1e-6)
     everything = replace(few, population=3)
-    assert everything.mean([9.0, 10.0, 11.0], repeats=True) == Interval.exactly(10.0)
+    assert everything.mean([9.0, 10.0, 11.0], repeats=True) == exactly(10.0)
     part = everything.mean([9.0, 10.0, 11.0], repeats=True, within=[3.0, 3.0, 3.0])
     assert part.high - 10 == pytest.approx(4.302653, rel=1e-6)  # the mean of three with variance 3 each has variance 1
     assert few.mean([0.0, 0.0, 30.0], repeats=True).low == 0
@@ -341,11 +347,11 @@ def test_hours_cards_and_money_of_a_build_add_up():
     found = whole_build(SPEC, probe(machine, same), price=3.0)
     # 24 scenes of 100 s on 16 workers, then half a scene by those that still work; start and warm-up once.
     seconds = 24 * 100 / 16 + (1 - 1 / 16) * 100 / 2 + 15 + 5
-    assert found.hours == Interval.exactly(pytest.approx(seconds / 3600))
+    assert found.hours == exactly(pytest.approx(seconds / 3600))
     assert found.gpu_hours is not None and found.gpu_hours.value == pytest.approx(2 * seconds / 3600)
     assert found.money is not None and found.money.value == pytest.approx(3 * seconds / 3600)
     assert found.core_hours.value == pytest.approx((24 * 90 + 16 * 4) / 3600)
-    assert found.samples == Interval.exactly(240)
+    assert found.samples == exactly(240)
     assert found.shard_bytes.value == pytest.approx(24e6 + PADDING * len(blocks(SPEC)))
     # val keeps the geometry of its three scenes; 240 samples have 100 bytes each in an index.
     assert found.disk_bytes.value - found.shard_bytes.value == pytest.approx(24 * 1000 + 3 * 5000 + 240 * 100)
@@ -383,7 +389,7 @@ def test_failed_attempts_cost_time_and_scenes():
     # Half of the attempts fail: a quarter of the 20 other scenes fails twice, and each makes 1.5 attempts.
     assert fates.failing.value == 0.5
     assert fates.scenes.value == pytest.approx(4 + 20 * 0.75) and fates.wasted.value == pytest.approx(4 + 20 * 0.75)
-    total = fates.total(Interval.exactly(100.0), 10.0)
+    total = fates.total(exactly(100.0), 10.0)
     assert total.value == pytest.approx(19 * 100 + 19 * 10) and total.low < total.value < total.high
     sure = Fates.of(probe(machine, [ProbeOutcome(scene=i, cost=cost()) for i in range(24)]), attempts=1, total=24)
     assert sure.total(Interval(value=10.0, low=9.0, high=12.0)) == Interval(value=240.0, low=216.0, high=288.0)

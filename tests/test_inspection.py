@@ -197,3 +197,10 @@ def test_workers_end_by_themselves_when_their_parent_is_killed(tmp_path):
 def test_a_pool_without_workers_is_refused():
     with pytest.raises(RandsceneError, match="at least 1"):
         GuardedWorkers(0, timeout_s=1, memory_bytes=1 << 30)
+
+
+def test_a_missing_library_is_one_line_and_no_verdict_on_a_mesh(tmp_path, cube, monkeypatch):
+    (tmp_path / "shapely.py").write_text("raise ModuleNotFoundError(\"No module named 'shapely'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RandsceneError, match=r"do not start: .*No module named 'shapely'; .*randscene\[generate\]"):
+        inspect_asset(cube)

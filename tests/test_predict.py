@@ -25,6 +25,8 @@ from randscene.train.prediction_view import View, choose_views, read_world_rotat
 from randscene.train.settings import DataSettings, SamplingSettings, load_settings, with_overrides
 from randscene.train.trainer import train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = with_overrides(
     load_settings("mini"),
     [
@@ -35,15 +37,6 @@ TINY = with_overrides(
         "sampling.steps=2",
     ],
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads of these small networks only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

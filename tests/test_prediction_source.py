@@ -29,6 +29,8 @@ from randscene.train.sparse_structure_flow import SparseStructureFlow
 from randscene.train.sparse_structure_vae import SparseStructureDecoder
 from randscene.train.structure_encoder import MINI_WEIGHTS, decode_latents
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 pytest.importorskip("transformers")
 
 CHANNELS = 64
@@ -61,15 +63,6 @@ MINI_RUN = with_overrides(
         "keep_checkpoints=3",
     ],
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads of these small networks only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fill(module: torch.nn.Module, seed: int, scale: float = 0.2) -> dict[str, torch.Tensor]:

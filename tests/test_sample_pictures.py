@@ -17,6 +17,8 @@ from randscene.train.settings import load_settings, with_overrides
 from randscene.train.structure_encoder import LoadedDecoder
 from randscene.train.voxel_picture import CARD, instance_colours, voxel_picture
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = with_overrides(
     load_settings("mini"),
     [
@@ -44,14 +46,6 @@ def shown(picture, colour):
 def empty(picture):
     """Pixels that no voxel covers: those of the empty cube's picture."""
     return (picture == voxel_picture([], len(picture))).all(-1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class CoarseDecoder(nn.Module):

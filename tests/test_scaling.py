@@ -36,6 +36,8 @@ from randscene.train.scaling_run import run_study
 from randscene.train.scaling_statistics import PowerLaw, fit_power_law, over_seeds, paired_difference, power_law
 from randscene.train.scaling_study import arm_settings, load_study, parse_study
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = [
     "data.encoder=synthetic",
     "data.scenes_per_step=1",
@@ -51,14 +53,6 @@ TINY = [
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "set"
     return make_dataset(folder, scenes=5, views=2, resolution=32, latents=True, splits=("train", "val"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def content(dataset, **changes):

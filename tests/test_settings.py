@@ -98,6 +98,19 @@ def test_an_unknown_preset_lists_the_known_ones():
         load_settings("maxi")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("optimizer.lr=1", "; did you mean optimiser.lr?"), ("sed=1", "; did you mean seed?")]
+)
+def test_a_mistyped_setting_is_told_what_may_have_been_meant(wrong, meant):
+    with pytest.raises(SpecError) as caught:
+        with_overrides(load_settings("mini"), [wrong])
+    assert str(caught.value).endswith(meant)
+    with pytest.raises(SpecError, match=r"mix-3dfront-rand15k, small; did you mean iscene\?"):
+        load_settings("icsene")
+    with pytest.raises(SpecError, match=r"no setting called xyzzy\.lr$"):
+        with_overrides(load_settings("mini"), ["xyzzy.lr=1"])
+
+
 def test_a_settings_file_may_be_given_by_path(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({**load_settings("mini").to_dict(), "name": "own", "optimiser": {"lr": "2e-4"}}))

@@ -9,6 +9,13 @@ from randscene.manifests import DatasetSpec, load_spec, parse_spec, preset_names
 SMALL = {"name": "small", "splits": {"train": {"first": 0, "scenes": 3}, "val": {"first": 10, "scenes": 2}}}
 
 
+def test_a_mistyped_field_is_told_what_may_have_been_meant():
+    with pytest.raises(SpecError, match=r"no field camera\.views; did you mean cameras\.views\?"):
+        with_overrides(load_spec("demo"), ["camera.views=3"])
+    with pytest.raises(SpecError, match=r"did you mean rand-15k\?"):
+        load_spec("rand-15K")
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_under_its_own_name(name):
     assert load_spec(name).name == name

@@ -21,6 +21,8 @@ from randscene.errors import CheckpointError, PredictionError, SpecError
 from randscene.train.stage_two import N_TOKENS, StageTwo
 from randscene.train.stage_two_mesh import TexturedMesh, linear_light, textured_glb
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHANNELS = 16
 CORNERS = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)])
 BOX = np.array(
@@ -194,15 +196,6 @@ def package(request, monkeypatch):
 def stand_in(monkeypatch):
     """Where the sparse layers do not matter."""
     install(monkeypatch, TrellisImageTo3DPipeline=Pipeline)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of these small networks only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 COORDS = np.array([[0, 1, 63], [2, 0, 5], [2, 1, 5], [40, 63, 7]], np.uint8)

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import trimesh
 from shard_fixtures import make_dataset, make_sample
 from test_predict import TINY, truth
@@ -20,14 +19,7 @@ from randscene.train.prediction_view import View
 from randscene.train.stage_two_predictor import load_two_stages
 from randscene.train.trainer import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads of these small networks only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from randscene.train.settings import OptimiserSettings, load_settings, with_over
 from randscene.train.structure_encoder import encode_voxels, load_encoder
 from randscene.train.trainer import learning_rate, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = with_overrides(
     load_settings("mini"),
     [
@@ -78,14 +80,6 @@ except RandsceneError as error:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data") / "set", scenes=3, views=2, resolution=32, latents=True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def weights(run):

@@ -20,6 +20,8 @@ from randscene.train.image_conditioner import crop_images
 from randscene.train.settings import load_settings, with_overrides
 from randscene.train.validation import Validation, ValidationLoss, spread_views, stratified_times
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = with_overrides(
     load_settings("mini"),
     [
@@ -29,14 +31,6 @@ SETTINGS = with_overrides(
         "optimiser.condition_dropout=0.9",
     ],
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,11 @@
 Names are loaded on first use: importing this package imports neither torch nor any other heavy library.
 """
 
-import importlib
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING
+
+from randscene.lazy_names import lazy_names
 
 _HOME = {
     "ChamferDistance": "metrics",
@@ -27,26 +28,49 @@ _HOME = {
     "robust_icp": "robust_icp",
     "sample": "sampler",
 }
+__all__ = [
+    "ChamferDistance",
+    "GroupedLoss",
+    "LoadedDecoder",
+    "LoadedEncoder",
+    "Registration",
+    "SparseStructureDecoder",
+    "SparseStructureEncoder",
+    "SparseStructureFlow",
+    "aabb_iou",
+    "chamfer",
+    "decode_latents",
+    "encode_voxels",
+    "f_score",
+    "load_decoder",
+    "load_encoder",
+    "robust_icp",
+    "sample",
+]
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+if TYPE_CHECKING:
+    from randscene.train.flow_matching import GroupedLoss
+    from randscene.train.metrics import ChamferDistance, aabb_iou, chamfer, f_score
+    from randscene.train.robust_icp import Registration, robust_icp
+    from randscene.train.sampler import sample
+    from randscene.train.sparse_structure_flow import SparseStructureFlow
+    from randscene.train.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+    from randscene.train.structure_encoder import (
+        LoadedDecoder,
+        LoadedEncoder,
+        decode_latents,
+        encode_voxels,
+        load_decoder,
+        load_encoder,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 
 class _Room(types.ModuleType):
     """Importing the module `robust_icp` must not hide the function of that name."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOME and isinstance(value, types.ModuleType)):
             super().__setattr__(name, value)
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +36,7 @@ class Windows:
 
     side: int
     """Of the finest level's window, voxels; one of `SIDES`."""
-    start: tuple[np.ndarray, np.ndarray]
+    start: tuple[NDArray[Any], NDArray[Any]]
     """First cell of the window at the finest and at the second level, (3,) int64 each, even."""
 
 
@@ -82,7 +83,7 @@ class ActiveBoxEncoder:
 
         self._passes = tuple(wrap(part) for part in (self._finest, self._second, self._coarsest))
 
-    def encode(self, grids: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, grids: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Latents of occupancy grids: the posterior means. Equal grids are encoded once.
 
         Parameters
@@ -118,8 +119,14 @@ class ActiveBoxEncoder:
                 latents[number] = latents[original]
         return latents
 
-    def windows(self, coords: np.ndarray) -> Windows:
-        """The windows of one grid, (V, 3) uint8: the smallest that hold all that its voxels can influence."""
+    def windows(self, coords: NDArray[Any]) -> Windows:
+        """The windows of one grid, (V, 3) uint8: the smallest that hold all that its voxels can influence.
+
+        Raises
+        ------
+        DatasetError
+            If a voxel lies outside the cube.
+        """
         if not len(coords):
             return Windows(side=SIDES[0], start=(np.zeros(3, np.int64), np.zeros(3, np.int64)))
         low, high = coords.min(axis=0).astype(np.int64), coords.max(axis=0).astype(np.int64) + 1
@@ -139,7 +146,7 @@ class ActiveBoxEncoder:
         return min(most + most % 2, RESOLUTION // 2)
 
     def _batches(
-        self, grids: Sequence[np.ndarray], numbers: Sequence[int]
+        self, grids: Sequence[NDArray[Any]], numbers: Sequence[int]
     ) -> Iterator[tuple[list[int], Tensor, list[Windows]]]:
         """Passes of grids whose windows have the same side: their numbers, where to put ones, and the windows."""
         waiting: dict[int, list[tuple[int, Windows]]] = {side: [] for side in SIDES}
@@ -155,7 +162,7 @@ class ActiveBoxEncoder:
                 yield self._batch_of(grids, group)
 
     def _batch_of(
-        self, grids: Sequence[np.ndarray], group: Sequence[tuple[int, Windows]]
+        self, grids: Sequence[NDArray[Any]], group: Sequence[tuple[int, Windows]]
     ) -> tuple[list[int], Tensor, list[Windows]]:
         side = group[0][1].side
         parts = [
@@ -267,13 +274,13 @@ class _Copy:
             self._event = torch.cuda.Event()
             self._event.record()
 
-    def wait(self) -> np.ndarray:
+    def wait(self) -> NDArray[Any]:
         if self._event is not None:
             self._event.synchronize()
         return self._host.numpy()
 
 
-def _collect(latents: np.ndarray, numbers: list[int], copy: _Copy) -> None:
+def _collect(latents: NDArray[Any], numbers: list[int], copy: _Copy) -> None:
     latents[numbers] = copy.wait()[: len(numbers)]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from randscene import seeding
@@ -43,7 +44,7 @@ class GroupBatch:
     """The S samples' keys."""
     positions: tuple[int, ...]
     """Places of the S samples in the data's endless sequence: what their random numbers depend on."""
-    grids: Mapping[int, np.ndarray] = field(default_factory=dict)
+    grids: Mapping[int, NDArray[Any]] = field(default_factory=dict)
     """(V, 3) uint8 voxels of the sequences that are still to be encoded, by row (all scenes first, then all
     instances); their latents are zero until `LatentSource.encode`."""
 
@@ -53,7 +54,7 @@ class GroupBatch:
         return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
-def choose_instances(count: int, wanted: int, rng: np.random.Generator) -> np.ndarray:
+def choose_instances(count: int, wanted: int, rng: np.random.Generator) -> NDArray[Any]:
     """Which instances of a scene take part in a step.
 
     Drawn without repetition while there are any; a scene with fewer than `wanted` gives some of them again (each time
@@ -154,7 +155,7 @@ class LatentSource:
                 f"{self._data.encoder} ({ours}): encode the dataset again, or set data.encoder"
             )
 
-    def latents(self, sample: "ViewSample", instances: np.ndarray) -> np.ndarray:
+    def latents(self, sample: "ViewSample", instances: NDArray[Any]) -> NDArray[Any]:
         """(K + 1, 8, 16, 16, 16) float32: the scene, then `instances` (1-based ids) in their order.
 
         Raises
@@ -169,7 +170,7 @@ class LatentSource:
         encoded = self._encoded([sample.scene_coords(), *(sample.instance_coords(int(i)) for i in different)])
         return encoded[np.concatenate([[0], order + 1])]
 
-    def stored(self, sample: "ViewSample", instances: np.ndarray) -> np.ndarray | None:
+    def stored(self, sample: "ViewSample", instances: NDArray[Any]) -> NDArray[Any] | None:
         """As `latents`, but None where the sample has voxels alone. Loads no encoder."""
         self.check(sample.meta, has_latents=sample.latents is not None, where=f"sample {sample.key}")
         if sample.latents is None:
@@ -194,7 +195,7 @@ class LatentSource:
         scenes = len(batch.scene_latents)
         return replace(batch, scene_latents=latents[:scenes], instance_latents=latents[scenes:], grids={})
 
-    def _encoded(self, grids: Sequence[np.ndarray]) -> np.ndarray:
+    def _encoded(self, grids: Sequence[NDArray[Any]]) -> NDArray[Any]:
         from randscene.train.structure_encoder import encode_voxels
 
         return encode_voxels(self._load_encoder(), grids).astype(np.float32)
@@ -248,7 +249,7 @@ def build_batch(
         If a sample has another frame or encoder than the run's, or cannot be used; the message names it.
     """
     latents, images, chosen = [], [], []
-    grids: dict[int, np.ndarray] = {}
+    grids: dict[int, NDArray[Any]] = {}
     per_scene = settings.data.instances_per_scene
     for group, (sample, position) in enumerate(zip(samples, positions, strict=True)):
         rng = seeding.generator(settings.seed, position, "instances")

@@ -93,7 +93,9 @@ def load_run_settings(run: Path) -> RunSettings:
         data = json.loads(path.read_text(encoding="utf-8"))
         return parse_settings(data, where=str(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(f"{run} is not a training run: it has no settings.json") from error
+        raise CheckpointError(
+            f"{run} is not a training run: it has no settings.json; give the --out of `randscene train`"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, SpecError) as error:
         raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
 
@@ -111,8 +113,12 @@ def save_checkpoint(
 
     Parameters
     ----------
+    run : Path
+        Run folder.
     step : int
         Optimiser steps done.
+    settings : RunSettings
+        Of the run; `keep_checkpoints` says how many stay.
     data : mapping
         JSON values, see `CheckpointState.data`.
     tensors : mapping

@@ -151,5 +151,7 @@ def run_of(checkpoint: Path) -> Path:
         If it lies elsewhere: a checkpoint does not say its settings itself.
     """
     if checkpoint.parent.name != "checkpoints":
-        raise CheckpointError(f"{checkpoint} does not lie in the checkpoints folder of a run")
+        raise CheckpointError(
+            f"{checkpoint} does not lie in the checkpoints folder of a run: give the run, or a folder in there"
+        )
     return checkpoint.parent.parent

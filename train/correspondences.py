@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.train.point_tree import PointTree
@@ -20,7 +21,7 @@ _KEPT = 2
 class Match:
     """Correspondences of a moved source with its target under a distance threshold."""
 
-    nearest: np.ndarray
+    nearest: NDArray[Any]
     """(N,) int32: for each source point the row of its nearest target point in `PointTree.points`; -1 for outliers,
     which have none nearer than the threshold."""
     n_inliers: int
@@ -57,7 +58,7 @@ class Correspondences:
         self._kept = np.full((n_points, _KEPT), -1, np.int32)
         self._squared = np.full((n_points, _KEPT), np.inf)
 
-    def match(self, moved: np.ndarray) -> Match:
+    def match(self, moved: NDArray[Any]) -> Match:
         """Correspondences of the cloud's points where they are now.
 
         Parameters
@@ -90,16 +91,16 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _follow(
-    moved: np.ndarray,
-    asked: np.ndarray,
-    radius: np.ndarray,
-    kept: np.ndarray,
-    kept_squared: np.ndarray,
-    points: np.ndarray,
+    moved: NDArray[Any],
+    asked: NDArray[Any],
+    radius: NDArray[Any],
+    kept: NDArray[Any],
+    kept_squared: NDArray[Any],
+    points: NDArray[Any],
     threshold: float,
-    nearest: np.ndarray,
-    squared: np.ndarray,
-) -> np.ndarray:
+    nearest: NDArray[Any],
+    squared: NDArray[Any],
+) -> NDArray[Any]:
     """Settle what the kept points settle, in `nearest` and `squared`; the rows of the rest.
 
     `kept_squared` are squared distances from where a point was asked for, in ascending order.
@@ -139,16 +140,16 @@ def _follow(
 
 
 def _remember(
-    moved: np.ndarray,
-    rows: np.ndarray,
-    asked: np.ndarray,
-    radius: np.ndarray,
-    kept: np.ndarray,
-    kept_squared: np.ndarray,
+    moved: NDArray[Any],
+    rows: NDArray[Any],
+    asked: NDArray[Any],
+    radius: NDArray[Any],
+    kept: NDArray[Any],
+    kept_squared: NDArray[Any],
     reach: float,
     threshold: float,
-    nearest: np.ndarray,
-    squared: np.ndarray,
+    nearest: NDArray[Any],
+    squared: NDArray[Any],
 ) -> None:
     """Take over what a search within `reach` has found for some rows."""
     last = kept.shape[1] - 1

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import PredictionError
 from randscene.seeding import generator
@@ -18,7 +20,7 @@ from randscene.train.protocols import Protocol, load_protocol
 from randscene.train.scene_scores import AlignedScene, InstanceScores, SceneScores, penalty, score_clouds
 from randscene.train.triangle_mesh import TriangleMesh, sample_surface
 from randscene.train.truth_layouts import DATASET, TruthReading, read_truths
-from randscene.train.worker_pool import usable_cores, worker_pool
+from randscene.worker_pool import usable_cores, worker_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +126,9 @@ def evaluate(
 class SampledScene:
     """The surface points of both sides of one view, in the view-centric cube, and what could not be sampled."""
 
-    true: list[np.ndarray]
+    true: list[NDArray[Any]]
     """(P, 3) float64 of every true instance in id order."""
-    predicted: dict[int, np.ndarray]
+    predicted: dict[int, NDArray[Any]]
     """(P, 3) float64 of each predicted instance that has a surface, by its number."""
     problems: dict[int, str]
     """Why the others have none."""

@@ -6,8 +6,10 @@ sign, each with all of its views; the mean itself counts every view once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene import seeding
 from randscene.train.scaling_statistics import Interval, paired_difference
@@ -95,7 +97,7 @@ def paired_test(
     )
 
 
-def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
+def sign_flip_p(differences: NDArray[Any], rng: np.random.Generator) -> float:
     """Two-sided p-value of a sign-flip permutation test of the sum of `differences`.
 
     The share of sign patterns whose sum is, without its sign, at least as large as the one that was seen: over all of
@@ -121,14 +123,14 @@ def sign_flip_p(differences: np.ndarray, rng: np.random.Generator) -> float:
     return reached / (RANDOM_FLIPS + 1)
 
 
-def _by_scene(values: np.ndarray, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _by_scene(values: NDArray[Any], keys: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean over views of each scene, (S,) float64, and its number of views, (S,) int64; scenes in rising order."""
     _, place = np.unique([scene_of(key) for key in keys], return_inverse=True)
     counts = np.bincount(place)
     return np.bincount(place, weights=values) / counts, counts
 
 
-def _interval(means: np.ndarray, counts: np.ndarray, seed: int) -> Interval:
+def _interval(means: NDArray[Any], counts: NDArray[Any], seed: int) -> Interval:
     rng = seeding.generator(seed, "bootstrap over scenes")
     # A mean is its paired difference from nothing; one row, as there is one run.
     return paired_difference(np.zeros((1, len(means))), means[None], rng, views=counts)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError, DatasetError
 from randscene.train.ground_truth import TrueScene
@@ -21,7 +23,7 @@ class FileTruth:
     pieces: tuple[Piece, ...]
     """In id order."""
     up_axis: UpAxis
-    camera_to_world: np.ndarray | None
+    camera_to_world: NDArray[Any] | None
     """(4, 4) float64, world Z-up, Blender's camera. With it the cube is the view's, in the frame `yaw`; without, the
     scene keeps its axes and its box is centred and scaled to fill the cube."""
     split: str | None = None
@@ -88,7 +90,7 @@ class FileTruth:
         )
 
 
-def heading_rotation(camera_to_world: np.ndarray, middle: np.ndarray) -> np.ndarray:
+def heading_rotation(camera_to_world: NDArray[Any], middle: NDArray[Any]) -> NDArray[Any]:
     """(3, 3) turn about Z that puts the camera on the -Y side: right in the picture is +X, away from it +Y.
 
     Parameters
@@ -112,7 +114,7 @@ def heading_rotation(camera_to_world: np.ndarray, middle: np.ndarray) -> np.ndar
     return rotation
 
 
-def file_truth(key: str, pieces: Sequence[Piece], up_axis: UpAxis, camera: np.ndarray | None) -> FileTruth:
+def file_truth(key: str, pieces: Sequence[Piece], up_axis: UpAxis, camera: NDArray[Any] | None) -> FileTruth:
     """The truth made of these pieces; raises DatasetError if there is none."""
     if not pieces:
         raise DatasetError(f"ground truth of {key} holds no instance")

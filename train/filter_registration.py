@@ -11,8 +11,10 @@ approximation.)
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.train import registration_steps as steps
 from randscene.train.metrics import as_cloud
@@ -42,7 +44,7 @@ class FilterRegistrationParams:
 
 
 def filter_registration(
-    source: np.ndarray, target: np.ndarray, params: FilterRegistrationParams | None = None
+    source: NDArray[Any], target: NDArray[Any], params: FilterRegistrationParams | None = None
 ) -> Registration:
     """Align `source` to `target` rigidly from where it stands.
 
@@ -86,7 +88,7 @@ def filter_registration(
     )
 
 
-def kernel_variance(source: np.ndarray, target: np.ndarray) -> float:
+def kernel_variance(source: NDArray[Any], target: NDArray[Any]) -> float:
     """Mean squared distance over all pairs of (N, 3) source and (M, 3) target points, by axis: a third of the sum."""
     apart = source.mean(axis=0) - target.mean(axis=0)
     return float(np.mean(source.var(axis=0) + target.var(axis=0) + apart**2))
@@ -95,7 +97,7 @@ def kernel_variance(source: np.ndarray, target: np.ndarray) -> float:
 class _MeanField:
     """For any place the mean of the target's points under a Gaussian of standard deviation `width` about it."""
 
-    def __init__(self, source: np.ndarray, target: np.ndarray, width: float) -> None:
+    def __init__(self, source: NDArray[Any], target: NDArray[Any], width: float) -> None:
         from scipy.ndimage import gaussian_filter
 
         low = np.minimum(source.min(axis=0), target.min(axis=0)) - _REACH * width
@@ -121,7 +123,7 @@ class _MeanField:
         for field in (self._mass, *self._moments):
             gaussian_filter(field, sigma, output=field, mode="constant", truncate=2 * _REACH)
 
-    def at(self, points: np.ndarray) -> np.ndarray:
+    def at(self, points: NDArray[Any]) -> NDArray[Any]:
         """(N, 3) means for (N, 3) places."""
         from scipy.ndimage import map_coordinates
 

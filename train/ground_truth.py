@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError, DatasetError
 from randscene.shards.view_sample import ViewSample
@@ -23,9 +25,9 @@ class TrueScene:
 
     meshes: list[TriangleMesh]
     """In id order, view-centric, Z-up, in the cube [-0.5, 0.5]^3."""
-    world_to_view: np.ndarray
+    world_to_view: NDArray[Any]
     """(4, 4) float64: the truth's world, Z-up, to that cube; scale included."""
-    camera_to_world: np.ndarray | None
+    camera_to_world: NDArray[Any] | None
     """(4, 4) float64, Blender's camera (looks down -Z, +Y up); None if the truth has none."""
 
 
@@ -39,13 +41,13 @@ class GroundTruth:
     """The scene's true geometry: one node an instance (`instance_01`, ...), world metres, glTF Y-up."""
     frame: str
     """`yaw`, `full` or `canonical`."""
-    world_to_view: np.ndarray
+    world_to_view: NDArray[Any]
     """(4, 4) float64: world metres, Z-up, to the view-centric cube [-0.5, 0.5]^3; scale included."""
-    coords: np.ndarray
+    coords: NDArray[Any]
     """(V, 3) uint8 surface voxels, instance after instance."""
-    offsets: np.ndarray
+    offsets: NDArray[Any]
     """(N + 1,) int32: instance i's voxels are `coords[offsets[i - 1]:offsets[i]]`."""
-    camera_to_world: np.ndarray | None = None
+    camera_to_world: NDArray[Any] | None = None
     """(4, 4) float64, metres, Blender's camera; None if the sample does not say."""
     split: str | None = None
     """The split that the sample belongs to."""

@@ -5,8 +5,10 @@ they look the same way. Rigid alignment cannot mend the difference afterwards.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.seeding import generator
 from randscene.train.metrics import nearest_distances
@@ -65,7 +67,7 @@ def find_heading(
     return float(min(fits, key=lambda angle: (fits[angle], angle)))
 
 
-def _misfit(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], degrees: float) -> float:
+def _misfit(sources: Sequence[NDArray[Any]], targets: Sequence[NDArray[Any]], degrees: float) -> float:
     turned = [source @ about_vertical(degrees)[:3, :3].T for source in sources]
     low = np.min([cloud.min(axis=0) for cloud in turned], axis=0)
     high = np.max([cloud.max(axis=0) for cloud in turned], axis=0)

@@ -51,6 +51,8 @@ def held_out_loss(
         `RUN/checkpoints/step_...`.
     url : str or Path
         The dataset. Its latents are taken where it has those of the run's encoder; else its voxels are encoded.
+    split : str or None
+        Of the dataset, as `open_dataset` takes it.
     keys : sequence of str
         The views.
     seed : int

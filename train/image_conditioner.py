@@ -2,10 +2,11 @@
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,16 +26,16 @@ class MaskedImage(Protocol):
     """What `prepare_images` needs of a view: `randscene.shards.ViewSample` has it."""
 
     @property
-    def rgb(self) -> np.ndarray: ...
+    def rgb(self) -> NDArray[Any]: ...
 
     @property
-    def ids(self) -> np.ndarray: ...
+    def ids(self) -> NDArray[Any]: ...
 
     @property
     def n_instances(self) -> int: ...
 
 
-def scene_box(ids: np.ndarray) -> tuple[int, int, int, int]:
+def scene_box(ids: NDArray[Any]) -> tuple[int, int, int, int]:
     """The square crop of a scene: the box around every instance's pixels, its larger side times 1.2.
 
     The rule and its rounding are the release's (I-Scene, section 3.4): the side is
@@ -64,12 +65,12 @@ def scene_box(ids: np.ndarray) -> tuple[int, int, int, int]:
     return round(x - half), round(y - half), round(x + half), round(y + half)
 
 
-def prepare_images(sample: MaskedImage, size: int, instances: np.ndarray | None = None) -> np.ndarray:
+def prepare_images(sample: MaskedImage, size: int, instances: NDArray[Any] | None = None) -> NDArray[Any]:
     """`crop_images` as (K + 1, 3, size, size) float32 in [0, 1]."""
     return crop_images(sample, size, instances).astype(np.float32) / np.float32(255)
 
 
-def crop_images(sample: MaskedImage, size: int, instances: np.ndarray | None = None) -> np.ndarray:
+def crop_images(sample: MaskedImage, size: int, instances: NDArray[Any] | None = None) -> NDArray[Any]:
     """The images that condition a scene and its instances (I-Scene, section 3.4).
 
     All are the same crop, so that an instance's place in the image tells identical objects apart: the scene image

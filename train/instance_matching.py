@@ -1,8 +1,10 @@
 """Which predicted instance is which true one, where neither ids nor order tell."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.train.metrics import as_cloud
 
@@ -11,7 +13,7 @@ MATCHED_POINTS = 2_000
 
 
 def match_instances(
-    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], *, squared: bool = True
+    predicted: Mapping[int, NDArray[Any]], true: Sequence[NDArray[Any]], *, squared: bool = True
 ) -> dict[int, int]:
     """Pair predicted with true instances so that the sum of their Chamfer distances is least.
 
@@ -42,7 +44,9 @@ def match_instances(
     return {int(column) + 1: numbers[row] for column, row in sorted(zip(columns.tolist(), rows.tolist(), strict=True))}
 
 
-def chamfer_matrix(first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, squared: bool = True) -> np.ndarray:
+def chamfer_matrix(
+    first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]], *, squared: bool = True
+) -> NDArray[Any]:
     """(A, B) float64: Chamfer distance of each two clouds, by their first `MATCHED_POINTS` points."""
     from scipy.spatial import cKDTree
 

@@ -9,8 +9,10 @@ the least-squares one is V U^T. That is kept here, on demand, to reproduce numbe
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.train import registration_steps as steps
 from randscene.train.correspondences import Correspondences
@@ -36,7 +38,7 @@ class LegacyIcpParams:
             )
 
 
-def legacy_icp(source: np.ndarray, target: np.ndarray, params: LegacyIcpParams) -> Registration:
+def legacy_icp(source: NDArray[Any], target: NDArray[Any], params: LegacyIcpParams) -> Registration:
     """Align `source` to `target` rigidly by plain point-to-point ICP from the identity.
 
     In each iteration every source point, however far, is matched with its nearest target point; there are no
@@ -84,7 +86,7 @@ def legacy_icp(source: np.ndarray, target: np.ndarray, params: LegacyIcpParams) 
     return Registration(transform=transform, fitness=1.0, rmse=found.rmse, fell_back=False, stage="fine")
 
 
-def wrongly_transposed_motion(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def wrongly_transposed_motion(source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
     """The published code's motion between paired points: rotation V^T diag(1, 1, d) U^T of H = U S V^T.
 
     H is the sum of source times target vectors about their means, d the determinant of V^T U^T. Right would be

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from randscene.errors import PredictionError
@@ -16,9 +18,9 @@ MAX_INSTANCES = 255
 class MaskedPhoto:
     """An image and its instances."""
 
-    rgb: np.ndarray
+    rgb: NDArray[Any]
     """(H, W, 3) uint8 sRGB."""
-    ids: np.ndarray
+    ids: NDArray[Any]
     """(H, W) uint8: 0 background, i = instance i (1-based, without gaps)."""
 
     @property
@@ -63,7 +65,7 @@ def folder_name(image: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", image.stem).strip(".") or "image"
 
 
-def _ids_of_file(path: Path) -> np.ndarray:
+def _ids_of_file(path: Path) -> NDArray[Any]:
     picture = _open(path)
     if picture.mode not in ("L", "P", "I", "I;16", "1"):
         raise PredictionError(f"{path} has mode {picture.mode}: an id map must be a greyscale or palette PNG")
@@ -74,7 +76,7 @@ def _ids_of_file(path: Path) -> np.ndarray:
     return np.where(values > 0, np.searchsorted(found, values) + 1, 0).astype(np.uint8)
 
 
-def _ids_of_folder(folder: Path, size: tuple[int, int]) -> np.ndarray:
+def _ids_of_folder(folder: Path, size: tuple[int, int]) -> NDArray[Any]:
     paths = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".png"), key=_by_number)
     if not 1 <= len(paths) <= MAX_INSTANCES:
         raise PredictionError(f"{folder} holds {len(paths)} PNG masks; 1 to {MAX_INSTANCES} are possible")

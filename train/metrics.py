@@ -5,8 +5,10 @@ Coordinates that are NaN or infinite are refused.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.train.point_tree import PointTree
 
@@ -34,9 +36,9 @@ class ChamferDistance:
 class NearestDistances:
     """Euclidean distances from every point of one cloud to the nearest of the other, both ways."""
 
-    forward: np.ndarray
+    forward: NDArray[Any]
     """(A,) float64: from each point of `a` to `b`; infinite when `b` is empty."""
-    backward: np.ndarray
+    backward: NDArray[Any]
     """(B,) float64: from each point of `b` to `a`; infinite when `a` is empty."""
 
     def chamfer(self) -> ChamferDistance:
@@ -49,7 +51,13 @@ class NearestDistances:
         )
 
     def f_score(self, tau: float = DEFAULT_TAU) -> float:
-        """Harmonic mean of precision and recall at distance `tau`, in [0, 1]; 0 if either cloud is empty."""
+        """Harmonic mean of precision and recall at distance `tau`, in [0, 1]; 0 if either cloud is empty.
+
+        Raises
+        ------
+        ValueError
+            If `tau` is not positive.
+        """
         if not tau > 0:
             raise ValueError(f"tau must be positive, not {tau}")
         if not (len(self.forward) and len(self.backward)):
@@ -59,7 +67,7 @@ class NearestDistances:
         return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
-def nearest_distances(a: np.ndarray, b: np.ndarray) -> NearestDistances:
+def nearest_distances(a: NDArray[Any], b: NDArray[Any]) -> NearestDistances:
     """Exact nearest-neighbour distances between two clouds, both ways.
 
     Parameters
@@ -79,7 +87,7 @@ def nearest_distances(a: np.ndarray, b: np.ndarray) -> NearestDistances:
     return NearestDistances(forward=_query(tree_b, tree_a), backward=_query(tree_a, tree_b))
 
 
-def chamfer(a: np.ndarray, b: np.ndarray) -> ChamferDistance:
+def chamfer(a: NDArray[Any], b: NDArray[Any]) -> ChamferDistance:
     """Chamfer distance between two clouds, the squared and the unsquared sum of both directions' means.
 
     MIDI, SceneGen and I-Scene report the squared sum, PartCrafter the unsquared one, Gen3DSR half the unsquared one.
@@ -102,7 +110,7 @@ def chamfer(a: np.ndarray, b: np.ndarray) -> ChamferDistance:
     return nearest_distances(a, b).chamfer()
 
 
-def f_score(a: np.ndarray, b: np.ndarray, tau: float = DEFAULT_TAU) -> float:
+def f_score(a: NDArray[Any], b: NDArray[Any], tau: float = DEFAULT_TAU) -> float:
     """F-score between a predicted and a true cloud, in [0, 1].
 
     Precision is the share of `a` nearer than `tau` (strictly, unsquared) to `b`, recall the share of `b` nearer than
@@ -128,7 +136,7 @@ def f_score(a: np.ndarray, b: np.ndarray, tau: float = DEFAULT_TAU) -> float:
     return nearest_distances(a, b).f_score(tau)
 
 
-def aabb_iou(a: np.ndarray, b: np.ndarray) -> float:
+def aabb_iou(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Intersection over union of the axis-aligned bounding boxes of two clouds, in [0, 1].
 
     Parameters
@@ -157,7 +165,7 @@ def aabb_iou(a: np.ndarray, b: np.ndarray) -> float:
     return shared / union
 
 
-def voxel_iou(coords_a: np.ndarray, coords_b: np.ndarray) -> float:
+def voxel_iou(coords_a: NDArray[Any], coords_b: NDArray[Any]) -> float:
     """Intersection over union of two sets of occupied voxels, in [0, 1].
 
     Parameters
@@ -182,7 +190,7 @@ def voxel_iou(coords_a: np.ndarray, coords_b: np.ndarray) -> float:
     return shared / (len(keys_a) + len(keys_b) - shared)
 
 
-def as_cloud(points: np.ndarray, name: str) -> np.ndarray:
+def as_cloud(points: NDArray[Any], name: str) -> NDArray[Any]:
     """`points` as (n, 3) float64.
 
     Raises
@@ -198,14 +206,14 @@ def as_cloud(points: np.ndarray, name: str) -> np.ndarray:
     return cloud
 
 
-def _query(tree: PointTree, points: PointTree) -> np.ndarray:
+def _query(tree: PointTree, points: PointTree) -> NDArray[Any]:
     # Asking in the other tree's order keeps neighbouring questions in the processor's caches.
     distances = np.empty(len(points))
     distances[points.order] = tree.nearest(points.points)[0]
     return distances
 
 
-def _voxel_keys(coords: np.ndarray) -> np.ndarray:
+def _voxel_keys(coords: NDArray[Any]) -> NDArray[Any]:
     coords = np.asarray(coords)
     if coords.ndim != 2 or coords.shape[1] != 3 or coords.dtype.kind not in "iu":
         raise ValueError(f"voxel coordinates must be (n, 3) integers, not {coords.shape} {coords.dtype}")

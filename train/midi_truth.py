@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
 from randscene.train.file_truth import FileTruth, chosen_keys, file_truth
@@ -100,7 +101,7 @@ def _unlisted(folder: Path, room: str) -> list[str]:
     return sorted(names, key=lambda name: numbers[name])
 
 
-def _midi_camera(path: Path, key: str) -> np.ndarray:
+def _midi_camera(path: Path, key: str) -> NDArray[Any]:
     try:
         places = _json(path)["locations"]
         matrices = [place["transform_matrix"] for place in places if int(place["index"]) == VIEW]

@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError, PredictionError
 from randscene.train.file_truth import FileTruth
@@ -44,7 +46,7 @@ class OutputScene:
     reading: PredictionReading
     pieces: tuple[Piece, ...]
     """By number."""
-    to_camera: np.ndarray | None = None
+    to_camera: NDArray[Any] | None = None
     """(4, 4) float64, frame `camera` alone: what leads from the files' coordinates to the camera's, if not the
     identity."""
 
@@ -53,7 +55,7 @@ class OutputScene:
         """None: other methods' files do not tell the time that they took."""
         return None
 
-    def occupancy(self) -> dict[int, np.ndarray] | None:
+    def occupancy(self) -> dict[int, NDArray[Any]] | None:
         """None: other methods write no voxels."""
         return None
 
@@ -89,7 +91,7 @@ class OutputScene:
             raise PredictionError(f"prediction {self.key}: {error}") from error
         return [z_up(mesh) for mesh in meshes] if up == "Y" else meshes
 
-    def _placement(self, numbered: Mapping[int, TriangleMesh], truth: TrueScene) -> np.ndarray:
+    def _placement(self, numbered: Mapping[int, TriangleMesh], truth: TrueScene) -> NDArray[Any]:
         """(4, 4) from what `_read` gives to the cube."""
         meshes = list(numbered.values())
         if self.reading.frame == "free":
@@ -114,7 +116,7 @@ Predicted = Prediction | OutputScene
 Truth = GroundTruth | FileTruth
 
 
-def centred_in_cube(meshes: list[TriangleMesh]) -> np.ndarray:
+def centred_in_cube(meshes: list[TriangleMesh]) -> NDArray[Any]:
     """(4, 4) that centres the common box of some meshes and makes its largest side 1; the identity without any."""
     points = [mesh.vertices[mesh.faces].reshape(-1, 3) for mesh in meshes]
     if not points:
@@ -223,7 +225,7 @@ def check_predicted(prediction: Predicted, truth: Truth, reading: PredictionRead
         )
 
 
-def _to_camera(root: Path, path: Path) -> np.ndarray | None:
+def _to_camera(root: Path, path: Path) -> NDArray[Any] | None:
     """The inverse of the pose that Gen3DSR says it moved its meshes by, None if it says none."""
     if not path.exists():
         return None

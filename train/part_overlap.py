@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.train.metrics import voxel_iou
 from randscene.train.triangle_mesh import TriangleMesh
@@ -41,7 +43,7 @@ def part_overlap(meshes: Sequence[TriangleMesh]) -> float | None:
     return sum(ious) / len(ious)
 
 
-def filled_cells(triangles: np.ndarray) -> np.ndarray:
+def filled_cells(triangles: NDArray[Any]) -> NDArray[Any]:
     """(V, 3) int64: the cells that triangles (F, 3, 3) in [-1, 1]^3 meet or enclose, cell i around i / 32."""
     from scipy.ndimage import binary_fill_holes
 
@@ -52,7 +54,7 @@ def filled_cells(triangles: np.ndarray) -> np.ndarray:
     return np.argwhere(binary_fill_holes(grid)) + low
 
 
-def surface_cells(triangles: np.ndarray, side: float) -> np.ndarray:
+def surface_cells(triangles: NDArray[Any], side: float) -> NDArray[Any]:
     """(V, 3) int64: the cells of side `side`, cell i around i * side, that hold a point of a fine lattice on (F, 3, 3)
     triangles: neighbours in it are at most half a side apart."""
     edges = triangles - np.roll(triangles, 1, axis=1)

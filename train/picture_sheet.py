@@ -1,15 +1,19 @@
 """Pictures in rows and named columns, on one sheet in the preview page's dark colours."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, SOFT = (17, 19, 23), (232, 233, 236), (154, 161, 173)
 """Behind the pictures, words, and lesser words."""
 
 
-def picture_sheet(columns: Sequence[str], rows: Sequence[Sequence[tuple[np.ndarray, str]]], size: int) -> np.ndarray:
+def picture_sheet(
+    columns: Sequence[str], rows: Sequence[Sequence[tuple[NDArray[Any], str]]], size: int
+) -> NDArray[Any]:
     """Pictures in rows under the columns' names, each with words in its lower left corner.
 
     Parameters
@@ -38,6 +42,6 @@ def picture_sheet(columns: Sequence[str], rows: Sequence[Sequence[tuple[np.ndarr
     return np.asarray(canvas)
 
 
-def scaled(pixels: np.ndarray, size: int) -> np.ndarray:
+def scaled(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     """(size, size, 3) uint8 of a square picture (s, s, 3) uint8."""
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))

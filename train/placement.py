@@ -8,8 +8,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.seeding import generator
 
@@ -33,7 +35,7 @@ class InstancePlacement:
     after any, both centred and scaled alike to one size: so neither place nor size counts, and nor do symmetries."""
 
 
-def instance_placement(predicted: np.ndarray, true: np.ndarray) -> InstancePlacement:
+def instance_placement(predicted: NDArray[Any], true: NDArray[Any]) -> InstancePlacement:
     """Compare one predicted instance with the true one.
 
     Parameters
@@ -48,7 +50,7 @@ def instance_placement(predicted: np.ndarray, true: np.ndarray) -> InstancePlace
 
 
 def duplicate_rate(
-    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], kinds: Sequence[str]
+    predicted: Mapping[int, NDArray[Any]], true: Sequence[NDArray[Any]], kinds: Sequence[str]
 ) -> float | None:
     """Share of the pairs of equal objects of which both were put in the place of one.
 
@@ -84,7 +86,7 @@ def duplicate_rate(
     return shared / pairs if pairs else None
 
 
-def _unit(points: np.ndarray, name: str) -> np.ndarray:
+def _unit(points: NDArray[Any], name: str) -> NDArray[Any]:
     """At most `POINTS` of the points, centred at the centroid of all, whose root mean square distance from it is 1."""
     points = points - points.mean(axis=0)
     size = math.sqrt(float(np.mean(np.sum(points**2, axis=1))))
@@ -93,7 +95,7 @@ def _unit(points: np.ndarray, name: str) -> np.ndarray:
     return points / size if size > 0 else points
 
 
-def _yaw_error(predicted: np.ndarray, true: np.ndarray) -> float:
+def _yaw_error(predicted: NDArray[Any], true: NDArray[Any]) -> float:
     from scipy.spatial import cKDTree
 
     predicted_tree, true_tree = cKDTree(predicted), cKDTree(true)

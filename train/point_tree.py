@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 
@@ -38,13 +39,13 @@ class PointTree:
         The cloud in that order. Searches name its rows.
     """
 
-    def __init__(self, points: np.ndarray) -> None:
+    def __init__(self, points: NDArray[Any]) -> None:
         cloud = np.ascontiguousarray(points, np.float64)
         n_halvings = 0
         while len(cloud) >> n_halvings >= _LEAF:
             n_halvings += 1
         self.order, boxes, starts = _compiled()[0](cloud, n_halvings)
-        self.points: np.ndarray = cloud[self.order]
+        self.points: NDArray[Any] = cloud[self.order]
         self._nodes = _nodes(boxes, n_halvings)
         self._leaves = np.full((len(starts) - 1, 3, _LEAF), np.inf)
         leaf = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
@@ -56,10 +57,10 @@ class PointTree:
 
     def search(
         self,
-        queries: np.ndarray,
-        rows: np.ndarray,
-        nearest: np.ndarray,
-        squared: np.ndarray,
+        queries: NDArray[Any],
+        rows: NDArray[Any],
+        nearest: NDArray[Any],
+        squared: NDArray[Any],
         reach: float = np.inf,
     ) -> None:
         """Write the k points nearest to some of the queries, the nearest first, into `nearest` and `squared`.
@@ -80,7 +81,7 @@ class PointTree:
         tree = (self.points, self._nodes, self._leaves, self._starts)
         _compiled()[1](queries, rows, *tree, float(reach) ** 2, nearest, squared)
 
-    def nearest(self, queries: np.ndarray, reach: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, queries: NDArray[Any], reach: float = np.inf) -> tuple[NDArray[Any], NDArray[Any]]:
         """The nearest point of each query.
 
         Parameters
@@ -108,7 +109,7 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return compiled(_build), compiled(_search)
 
 
-def _nodes(boxes: np.ndarray, n_halvings: int) -> np.ndarray:
+def _nodes(boxes: NDArray[Any], n_halvings: int) -> NDArray[Any]:
     """The boxes of a tree of halves, (nodes, 6), as those of a tree of eighths, (nodes, 6, 8); the root may have fewer.
 
     Boxes that are not there are infinitely far away. A node's children, and the leaves behind the last node, are
@@ -128,7 +129,7 @@ def _nodes(boxes: np.ndarray, n_halvings: int) -> np.ndarray:
     return np.concatenate(nodes)
 
 
-def _build(points: np.ndarray, n_halvings: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _build(points: NDArray[Any], n_halvings: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Order, boxes and runs of a cloud halved `n_halvings` times, each box across its longest side.
 
     Boxes are the nodes of a complete binary tree, node i's halves being 2 i + 1 and 2 i + 2: (nodes, 6) low x, y, z,
@@ -192,15 +193,15 @@ def _build(points: np.ndarray, n_halvings: int) -> tuple[np.ndarray, np.ndarray,
 
 
 def _search(
-    queries: np.ndarray,
-    rows: np.ndarray,
-    points: np.ndarray,
-    nodes: np.ndarray,
-    leaves: np.ndarray,
-    starts: np.ndarray,
+    queries: NDArray[Any],
+    rows: NDArray[Any],
+    points: NDArray[Any],
+    nodes: NDArray[Any],
+    leaves: NDArray[Any],
+    starts: NDArray[Any],
     reach_squared: float,
-    nearest: np.ndarray,
-    squared: np.ndarray,
+    nearest: NDArray[Any],
+    squared: NDArray[Any],
 ) -> None:
     """See `PointTree.search`."""
     k = nearest.shape[1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from randscene.canonical_json import digest
 from randscene.train.batch import check_frame, same_frame
@@ -24,7 +25,7 @@ from randscene.train.prediction_source import PredictionSource, find_source
 from randscene.train.prediction_view import View
 from randscene.train.settings import SamplingSettings
 from randscene.train.structure_encoder import decode_latents
-from randscene.train.worker_pool import usable_cores, worker_pool
+from randscene.worker_pool import usable_cores, worker_pool
 
 if TYPE_CHECKING:
     from randscene.shards import ViewSample
@@ -106,7 +107,7 @@ class Predictor:
             check_frame(sample.meta, data, where=f"sample {sample.key}")
         return View.of_sample(sample, same_frame=same_frame(sample.meta, data))
 
-    def logits(self, views: Sequence[View]) -> list[np.ndarray]:
+    def logits(self, views: Sequence[View]) -> list[NDArray[Any]]:
         """Occupancy logits of the instances of several views, computed together.
 
         The scene branch is run along once for all instances of a view, which all start from the same noise (I-Scene's
@@ -216,7 +217,7 @@ class Predictor:
             jobs.append(functools.partial(write_prediction, view, out / view.key, fields, self._about(), **words))
         return jobs
 
-    def _beside(self, view: View, logits: np.ndarray) -> dict[str, Any]:
+    def _beside(self, view: View, logits: NDArray[Any]) -> dict[str, Any]:
         """Further arguments of `write_prediction` for a view, for predictors that make more of it."""
         return {}
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import PredictionError
 from randscene.files import explain_os_errors, fsync_folder, write_atomic
@@ -54,7 +55,7 @@ class PredictedView:
 def write_prediction(
     view: View,
     folder: Path,
-    logits: np.ndarray,
+    logits: NDArray[Any],
     about: Mapping[str, Any],
     *,
     seconds: float,
@@ -178,7 +179,7 @@ def _world_facts(view: View, surfaces: Sequence[Surface | None]) -> dict[str, An
     }
 
 
-def _moved(surface: Surface, transform: np.ndarray) -> Surface:
+def _moved(surface: Surface, transform: NDArray[Any]) -> Surface:
     """The surface mapped by a (4, 4) affine without mirroring."""
     vertices = surface.vertices.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
     return Surface(vertices=vertices.astype(np.float32), faces=surface.faces)
@@ -187,9 +188,9 @@ def _moved(surface: Surface, transform: np.ndarray) -> Surface:
 def _write(
     folder: Path,
     about: dict[str, Any],
-    occupied: np.ndarray,
+    occupied: NDArray[Any],
     surfaces: Sequence[Surface | None],
-    view_to_world: np.ndarray | None,
+    view_to_world: NDArray[Any] | None,
     textured: Sequence[TexturedMesh | None],
 ) -> None:
     """Write all files beside `folder`, then give the folder its name."""

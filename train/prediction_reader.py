@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError, PredictionError
 from randscene.train.ground_truth import GroundTruth, TrueScene
@@ -37,7 +38,7 @@ class Prediction:
     folder: Path
     key: str
     frame: str
-    world_to_view: np.ndarray | None
+    world_to_view: NDArray[Any] | None
     """(4, 4) float64; None for a dataset's view that was predicted in another frame than its own (see `meshes`)."""
     files: Mapping[int, Path | None]
     """Instance id to its GLB, None where the model gave no geometry; in the order of `prediction.json`."""
@@ -84,7 +85,7 @@ class Prediction:
         move = truth.world_to_view @ np.linalg.inv(own)
         return {number: mesh if isinstance(mesh, str) else mesh.moved(move) for number, mesh in found.items()}
 
-    def occupancy(self) -> dict[int, np.ndarray] | None:
+    def occupancy(self) -> dict[int, NDArray[Any]] | None:
         """Predicted voxels (V_i, 3) integer of each instance, in the truth's view-centric cube.
 
         None without `occupancy.npz`, and for a prediction in another frame, whose grid is another.

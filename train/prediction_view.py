@@ -5,9 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError, PredictionError
 from randscene.train.image_conditioner import MaskedImage
@@ -71,7 +72,7 @@ class View:
             picture_sha256=pixels.hexdigest(),
         )
 
-    def view_to_world(self) -> np.ndarray | None:
+    def view_to_world(self) -> NDArray[Any] | None:
         """(4, 4) float64 from the view-centric cube to world metres, or to the world's axes alone; None if unknown."""
         if self.world_to_view is not None:
             return np.linalg.inv(np.asarray(self.world_to_view, np.float64))
@@ -101,7 +102,7 @@ def choose_views(dataset: "Dataset", *, views: int | None = None, keys: Sequence
     return [index[ordered[(2 * number + 1) * len(ordered) // (2 * count)]] for number in range(count)]
 
 
-def read_world_rotation(camera: Path, data: DataSettings) -> np.ndarray:
+def read_world_rotation(camera: Path, data: DataSettings) -> NDArray[Any]:
     """The turn from the world's axes (Z up) to those of the yaw frame that a camera file implies.
 
     The frame looks from the camera to the scene: picture right is +X, away from the camera +Y, up +Z. Its scale and
@@ -141,5 +142,5 @@ def read_world_rotation(camera: Path, data: DataSettings) -> np.ndarray:
     rotation = yaw_rotation(arm, turn[:, 0]) if arm.any() else None
     if rotation is None:
         raise PredictionError(f"{camera}: the camera stands on its look-at point, or has no direction seen from above")
-    turned: np.ndarray = about_vertical(data.azimuth_offset_deg)[:3, :3] @ rotation
+    turned: NDArray[Any] = about_vertical(data.azimuth_offset_deg)[:3, :3] @ rotation
     return turned

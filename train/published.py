@@ -73,7 +73,7 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing") from error
+        raise CheckpointError(f"{path} is missing: fetch or copy it again") from error
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch or copy it again") from error
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.train.correspondences import Correspondences
@@ -19,23 +20,23 @@ from randscene.train.point_tree import PointTree
 class IcpResult:
     """Where an ICP loop ended."""
 
-    transform: np.ndarray
+    transform: NDArray[Any]
     fitness: float
     rmse: float
 
 
-Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Step = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 """(moved source (N, 3), rows of their target points (N,), -1 for none) -> the (4, 4) motion that brings them closer."""
 
 
-def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply(transform: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
     """(N, 3) points moved by a (4, 4) transform."""
     return points @ transform[:3, :3].T + transform[:3, 3]
 
 
 def umeyama(
-    source: np.ndarray, target: np.ndarray, nearest: np.ndarray | None = None, *, with_scale: bool = False
-) -> np.ndarray:
+    source: NDArray[Any], target: NDArray[Any], nearest: NDArray[Any] | None = None, *, with_scale: bool = False
+) -> NDArray[Any]:
     """Least-squares similarity (or rigid) motion between paired points.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991; never a
@@ -66,8 +67,8 @@ def umeyama(
 
 
 def tukey_point_to_plane(
-    source: np.ndarray, target: np.ndarray, normals: np.ndarray, k: float, nearest: np.ndarray | None = None
-) -> np.ndarray:
+    source: NDArray[Any], target: NDArray[Any], normals: NDArray[Any], k: float, nearest: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """One Gauss-Newton step of point-to-plane ICP with Tukey's biweight.
 
     Minimises sum w(r) r^2 over small motions, r = (x' - y) . n and w(r) = (1 - (r / k)^2)^2 for |r| < k, else 0.
@@ -95,7 +96,7 @@ def tukey_point_to_plane(
     return similarity(1.0, rotation, motion[3:] + centre - rotation @ centre)
 
 
-def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
+def rotation_from_vector(vector: NDArray[Any]) -> NDArray[Any]:
     """(3, 3) rotation about `vector` by its length in radians (Rodrigues)."""
     angle = float(np.linalg.norm(vector))
     x, y, z = vector
@@ -105,13 +106,13 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) / angle * cross + (1 - np.cos(angle)) / angle**2 * (cross @ cross)
 
 
-def project_to_so3(matrix: np.ndarray) -> np.ndarray:
+def project_to_so3(matrix: NDArray[Any]) -> NDArray[Any]:
     """The rotation nearest to a (3, 3) matrix in the Frobenius norm."""
     u, _, vh = np.linalg.svd(matrix)
     return (u * [1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vh))]) @ vh
 
 
-def similarity(scale: float, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+def similarity(scale: float, rotation: NDArray[Any], translation: NDArray[Any]) -> NDArray[Any]:
     """The (4, 4) transform x' = scale * rotation x + translation."""
     transform = np.eye(4)
     transform[:3, :3] = scale * rotation
@@ -119,7 +120,7 @@ def similarity(scale: float, rotation: np.ndarray, translation: np.ndarray) -> n
     return transform
 
 
-def voxel_down_sample(points: np.ndarray, size: float) -> np.ndarray:
+def voxel_down_sample(points: NDArray[Any], size: float) -> NDArray[Any]:
     """One point, the mean, for each occupied cell of a cubic grid.
 
     Parameters
@@ -141,7 +142,7 @@ def voxel_down_sample(points: np.ndarray, size: float) -> np.ndarray:
     return np.stack(sums, axis=1) / counts[:, None]
 
 
-def trimmed_chamfer(source: PointTree, target: PointTree, motion: np.ndarray, trim: float) -> float:
+def trimmed_chamfer(source: PointTree, target: PointTree, motion: NDArray[Any], trim: float) -> float:
     """Symmetric Chamfer distance without the farthest points.
 
     Parameters
@@ -165,9 +166,9 @@ def trimmed_chamfer(source: PointTree, target: PointTree, motion: np.ndarray, tr
 
 
 def icp(
-    source: np.ndarray,
+    source: NDArray[Any],
     target: PointTree,
-    start: np.ndarray,
+    start: NDArray[Any],
     step: Step,
     *,
     threshold: float,
@@ -213,12 +214,12 @@ def icp(
     return IcpResult(transform=transform, fitness=found.fitness, rmse=found.rmse)
 
 
-def _trimmed_mean(distances: np.ndarray, trim: float) -> float:
+def _trimmed_mean(distances: NDArray[Any], trim: float) -> float:
     keep = max(1, int(np.ceil((1 - trim) * len(distances))))
     return float(np.mean(np.partition(distances, keep - 1)[:keep]))
 
 
-def _rows(source: np.ndarray, nearest: np.ndarray | None) -> np.ndarray:
+def _rows(source: NDArray[Any], nearest: NDArray[Any] | None) -> NDArray[Any]:
     return np.arange(len(source), dtype=np.int32) if nearest is None else nearest
 
 
@@ -228,8 +229,8 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _moments(
-    source: np.ndarray, target: np.ndarray, nearest: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    source: NDArray[Any], target: NDArray[Any], nearest: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], float]:
     """Means of the pairs, their covariance (target by source), and the source's variance."""
     mean_source, mean_target, covariance = np.zeros(3), np.zeros(3), np.zeros((3, 3))
     count = 0
@@ -257,8 +258,8 @@ def _moments(
 
 
 def _plane_system(
-    source: np.ndarray, target: np.ndarray, normals: np.ndarray, nearest: np.ndarray, k: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    source: NDArray[Any], target: NDArray[Any], normals: NDArray[Any], nearest: NDArray[Any], k: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """(6, 6) matrix and right side of the normal equations of a small turn about the centre and a shift; the centre."""
     centre = np.zeros(3)
     count = 0

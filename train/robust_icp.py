@@ -6,9 +6,10 @@ Where the paper leaves a value open the default says so in its comment.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.seeding import generator
 from randscene.train import registration_steps as steps
@@ -98,7 +99,7 @@ class RobustIcpParams:
 class Registration:
     """A source cloud's way to its target."""
 
-    transform: np.ndarray
+    transform: NDArray[Any]
     """(4, 4) float64: source to target, in the input's coordinates; its 3x3 is a rotation, times the scale if one
     was estimated."""
     fitness: float
@@ -111,7 +112,7 @@ class Registration:
     """Where `transform` comes from."""
 
 
-def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams | None = None) -> Registration:
+def robust_icp(source: NDArray[Any], target: NDArray[Any], params: RobustIcpParams | None = None) -> Registration:
     """Align `source` to `target` by a rigid motion (or a similarity), whatever the yaw between them.
 
     Both clouds are moved and scaled together by the box around them (c = its midpoint, sigma = its largest side).
@@ -153,7 +154,7 @@ def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams |
     small_source, small_target = (steps.voxel_down_sample(cloud, params.voxel) for cloud in (source, target))
     small_tree = PointTree(small_target)
 
-    def point_to_point(moved: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    def point_to_point(moved: NDArray[Any], nearest: NDArray[Any]) -> NDArray[Any]:
         return steps.umeyama(moved, small_tree.points, nearest)
 
     seeds = [
@@ -170,7 +171,7 @@ def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams |
     ]
     seed = min(seeds, key=lambda result: _seed_score(result, params))
 
-    def coarse_step(moved: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    def coarse_step(moved: NDArray[Any], nearest: NDArray[Any]) -> NDArray[Any]:
         return steps.umeyama(moved, small_tree.points, nearest, with_scale=params.estimate_scale)
 
     coarse = steps.icp(
@@ -212,12 +213,12 @@ def robust_icp(source: np.ndarray, target: np.ndarray, params: RobustIcpParams |
 
 
 def _yaw_candidates(
-    source: np.ndarray,
-    target: np.ndarray,
-    small_source: np.ndarray,
-    small_target: np.ndarray,
+    source: NDArray[Any],
+    target: NDArray[Any],
+    small_source: NDArray[Any],
+    small_target: NDArray[Any],
     params: RobustIcpParams,
-) -> list[np.ndarray]:
+) -> list[NDArray[Any]]:
     """The `keep` best (4, 4) starts by trimmed Chamfer distance, best first."""
     source_centre, target_centre = ((cloud.min(axis=0) + cloud.max(axis=0)) / 2 for cloud in (source, target))
     source_tree, target_tree = (
@@ -233,7 +234,7 @@ def _yaw_candidates(
     return [starts[i] for i in np.argsort(scores, kind="stable")[: params.keep]]
 
 
-def _subset(points: np.ndarray, most: int, seed: int, name: str) -> np.ndarray:
+def _subset(points: NDArray[Any], most: int, seed: int, name: str) -> NDArray[Any]:
     if len(points) <= most:
         return points
     rows = generator(seed, "robust-icp", name).choice(len(points), most, replace=False)
@@ -248,18 +249,18 @@ def _fine_stage(target: PointTree, params: RobustIcpParams) -> tuple[float, step
     surface = SurfaceNormals(target, params.normal_radius * params.voxel, params.normal_neighbours)
     k = params.tukey * params.voxel
 
-    def point_to_plane(moved: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    def point_to_plane(moved: NDArray[Any], nearest: NDArray[Any]) -> NDArray[Any]:
         surface.find(nearest)
         return steps.tukey_point_to_plane(moved, target.points, surface.normals, k, nearest)
 
     return params.fine_threshold * params.voxel, point_to_plane
 
 
-def _scale_of(transform: np.ndarray, params: RobustIcpParams) -> float:
+def _scale_of(transform: NDArray[Any], params: RobustIcpParams) -> float:
     return float(np.cbrt(np.linalg.det(transform[:3, :3]))) if params.estimate_scale else 1.0
 
 
-def _sane(transform: np.ndarray, params: RobustIcpParams) -> bool:
+def _sane(transform: NDArray[Any], params: RobustIcpParams) -> bool:
     """Finite, a rotation (times a believable scale), not far away; of a transform in normalised coordinates."""
     if not np.isfinite(transform).all():
         return False
@@ -271,7 +272,7 @@ def _sane(transform: np.ndarray, params: RobustIcpParams) -> bool:
     return abs(determinant - 1) < params.largest_det_error and translation < params.largest_translation
 
 
-def _clean(transform: np.ndarray, params: RobustIcpParams) -> np.ndarray:
+def _clean(transform: NDArray[Any], params: RobustIcpParams) -> NDArray[Any]:
     """The same transform with its 3x3 part projected to SO(3), times the scale if one is estimated."""
     rotation = steps.project_to_so3(transform[:3, :3])
     return steps.similarity(_scale_of(transform, params), rotation, transform[:3, 3])

@@ -26,7 +26,13 @@ def claimed_run(out: Path, settings: RunSettings, group: ProcessGroup) -> Iterat
 
 @contextlib.contextmanager
 def explained_faults(out: Path, settings: RunSettings) -> Iterator[None]:
-    """Say in one line what to do when memory runs out or another process of the run has gone."""
+    """Say in one line what to do when memory runs out or another process of the run has gone.
+
+    Raises
+    ------
+    RandsceneError
+        In place of the library's error.
+    """
     try:
         with explain_lost_processes(out):
             yield

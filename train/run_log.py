@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from randscene.errors import CheckpointError
@@ -83,7 +83,7 @@ class RunLog:
         self._append(VALIDATION, {"step": step, **values})
         self._show({f"validation/{name}": value for name, value in values.items()}, step)
 
-    def write_picture(self, step: int, sheet: np.ndarray) -> None:
+    def write_picture(self, step: int, sheet: NDArray[Any]) -> None:
         """Keep a picture (H, W, 3) uint8 of what the model generates, as `pictures/step_0000300.png`."""
         path = self._run / "pictures" / f"step_{step:07d}.png"
         with explain_os_errors(path):

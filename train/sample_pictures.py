@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from randscene.shards import ViewSample
@@ -63,7 +65,7 @@ def sample_sheet(
     views: Sequence[ViewSample] | None = None,
     seed: int = 0,
     size: int = 256,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """What the model generates for the groups of a batch, as a sheet: a row a group.
 
     A row shows the image, the true voxels, the generated instances, and the generated scene; below the last two the
@@ -122,8 +124,8 @@ def _members(batch: GroupBatch, group: int) -> tuple[list[int], list[int]]:
 
 
 def _row(
-    image: Tensor, key: str, ids: list[int], truth: list[np.ndarray], made: list[np.ndarray], size: int
-) -> list[tuple[np.ndarray, str]]:
+    image: Tensor, key: str, ids: list[int], truth: list[NDArray[Any]], made: list[NDArray[Any]], size: int
+) -> list[tuple[NDArray[Any], str]]:
     """The four pictures of a group and the words below them; voxels of the scene come first."""
     colours = instance_colours(max(ids, default=0))
     tints = [colours[identity - 1] for identity in ids]
@@ -135,12 +137,12 @@ def _row(
     ]
 
 
-def _voxels(decoder: LoadedDecoder, latents: Tensor) -> list[np.ndarray]:
+def _voxels(decoder: LoadedDecoder, latents: Tensor) -> list[NDArray[Any]]:
     """(V, 3) uint8 voxels of each latent."""
     return [np.argwhere(logits > 0).astype(np.uint8) for logits in decode_latents(decoder, latents.numpy())]
 
 
-def voxel_iou(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+def voxel_iou(first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]]) -> float:
     """Overlap of the unions of two sets of voxel grids, (V, 3) uint8 each: 0 to 1; 1 if both are empty."""
     a, b = occupancy(first), occupancy(second)
     union = int((a | b).sum())

@@ -7,9 +7,11 @@ a guidance scale of 4. The unconditional velocity of a group has zero condition 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from randscene.train.flow_matching import SIGMA_MIN, predicted_data
@@ -34,7 +36,7 @@ class EulerStep:
     """Whether the step made two velocity calls."""
 
 
-def time_steps(steps: int, rescale_t: float) -> np.ndarray:
+def time_steps(steps: int, rescale_t: float) -> NDArray[Any]:
     """(steps + 1,) float64 falling times from 1 to 0: r t / (1 + (r - 1) t) of evenly spaced t."""
     t = np.linspace(1, 0, steps + 1)
     return rescale_t * t / (1 + (rescale_t - 1) * t)

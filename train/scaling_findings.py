@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene import seeding
 from randscene.train.scaling_plan import StudyFolder, read_piece
@@ -191,7 +193,7 @@ def title(metric: str) -> str:
     return name if kind == "loss" else f"{kind} {name}"
 
 
-def _same_views(results: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
+def _same_views(results: Sequence[Result]) -> tuple[NDArray[Any], NDArray[Any]]:
     """(results, scenes) float64 means over the views of a scene that all results have, and (scenes,) their numbers."""
     if not results:
         return np.zeros((0, 0)), np.zeros(0)

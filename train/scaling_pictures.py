@@ -4,8 +4,10 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from randscene.errors import CheckpointError
@@ -72,7 +74,7 @@ def _first_seeds(folder: StudyFolder, plan: Plan, wanted: EvaluationSet) -> list
     return list(units.values())
 
 
-def _occupancy(prediction: Path) -> Sequence[np.ndarray]:
+def _occupancy(prediction: Path) -> Sequence[NDArray[Any]]:
     """(V, 3) uint8 voxels of each instance in id order, in the prediction's own frame."""
     path = prediction / "occupancy.npz"
     try:

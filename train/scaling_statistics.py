@@ -10,8 +10,10 @@ and by the ratio of Student's t to the normal quantile.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -46,7 +48,7 @@ class PowerLaw:
     b: float
     c: float
 
-    def __call__(self, n: np.ndarray) -> np.ndarray:
+    def __call__(self, n: NDArray[Any]) -> NDArray[Any]:
         """y at numbers of scenes `n`."""
         return self.a + self.b * np.asarray(n, np.float64) ** -self.c
 
@@ -78,7 +80,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def paired_difference(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, *, views: np.ndarray | None = None
+    first: NDArray[Any], second: NDArray[Any], rng: np.random.Generator, *, views: NDArray[Any] | None = None
 ) -> Interval:
     """Mean of `second - first` with its bootstrap interval over seeds and scenes.
 
@@ -134,11 +136,11 @@ def power_law(n: Sequence[float], y: Sequence[float], *, ceiling: float = math.i
 
 def fit_power_law(
     n: Sequence[float],
-    values: Sequence[np.ndarray],
+    values: Sequence[NDArray[Any]],
     rng: np.random.Generator,
     *,
     ceiling: float = math.inf,
-    views: np.ndarray | None = None,
+    views: NDArray[Any] | None = None,
 ) -> PowerLawFit:
     """A power law of means over seeds and scenes, with bootstrap intervals of its parameters.
 
@@ -191,7 +193,7 @@ def fit_power_law(
     )
 
 
-def _best_laws(n: np.ndarray, y: np.ndarray, ceiling: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _best_laws(n: NDArray[Any], y: NDArray[Any], ceiling: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """(R,) a, b and c of the least-squares law through each row of `y` (R, N), by ever finer grids of c."""
     width = (EXPONENTS[1] - EXPONENTS[0]) / _COARSE
     exponents = np.linspace(*EXPONENTS, _COARSE + 1)[None] + 1e-6  # at 0 itself, a and b are the same
@@ -208,8 +210,8 @@ def _best_laws(n: np.ndarray, y: np.ndarray, ceiling: float) -> tuple[np.ndarray
 
 
 def _linear(
-    n: np.ndarray, y: np.ndarray, exponents: np.ndarray, ceiling: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n: NDArray[Any], y: NDArray[Any], exponents: NDArray[Any], ceiling: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Best a in [0, ceiling] and b, and their squared error, each (R, K).
 
     `y` is (R, N), `exponents` (R, K) or (1, K) for all rows.
@@ -233,19 +235,21 @@ def _stretch(seeds: Sequence[int]) -> float:
     return float(t.ppf(upper, freedom) / norm.ppf(upper)) if freedom else 1.0
 
 
-def _mean(values: np.ndarray, views: np.ndarray) -> float:
+def _mean(values: NDArray[Any], views: NDArray[Any]) -> float:
     """Over seeds and views, of means over the views of each scene."""
     return float((values @ views).mean() / views.sum())
 
 
-def _scene_weights(views: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _scene_weights(views: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """(RESAMPLES, scenes): how much each scene counts when as many are drawn again, all with their views."""
     scenes = len(views)
     drawn = rng.multinomial(scenes, np.full(scenes, 1 / scenes), size=RESAMPLES) * views
     return drawn / drawn.sum(axis=1, keepdims=True)
 
 
-def _redrawn_means(values: np.ndarray, rng: np.random.Generator, weights: np.ndarray, stretch: float) -> np.ndarray:
+def _redrawn_means(
+    values: NDArray[Any], rng: np.random.Generator, weights: NDArray[Any], stretch: float
+) -> NDArray[Any]:
     """(RESAMPLES,) means of `values` (seeds, scenes) over seeds that are drawn again, and scenes that were."""
     by_seed = weights @ values.T  # (RESAMPLES, seeds)
     mean, count = by_seed.mean(axis=1), len(values)
@@ -256,6 +260,6 @@ def _redrawn_means(values: np.ndarray, rng: np.random.Generator, weights: np.nda
     return mean + stretch * math.sqrt(count / (count - 1)) * (drawn - mean)
 
 
-def _interval(value: float, redrawn: np.ndarray) -> Interval:
+def _interval(value: float, redrawn: NDArray[Any]) -> Interval:
     low, high = np.quantile(redrawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(value=value, low=float(low), high=float(high))

@@ -15,16 +15,8 @@ import yaml
 
 from randscene.errors import SpecError
 from randscene.train.protocols import PROTOCOLS
-from randscene.train.settings import (
-    FieldError,
-    RunSettings,
-    load_settings,
-    parse_settings,
-    preset_names,
-    record,
-    require,
-    with_overrides,
-)
+from randscene.train.settings import RunSettings, load_settings, parse_settings, preset_names, with_overrides
+from randscene.train.settings_record import FieldError, record, require
 
 ARM = "arm:"
 """Begins an `init` that names another arm of the study."""

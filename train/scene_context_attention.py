@@ -50,7 +50,7 @@ def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
     The gradient of plain indexing adds rows with atomics on a GPU, in an order that changes from run to run and in the
     rows' own (perhaps 16-bit) type. Here it is one matrix product with the (S, M) membership matrix.
     """
-    gathered: Tensor = _GatherRows.apply(rows, index)
+    gathered: Tensor = _GatherRows.apply(rows, index)  # type: ignore[no-untyped-call]
     return gathered
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.train.filter_registration import FilterRegistrationParams, filter_registration
 from randscene.train.instance_matching import match_instances
@@ -73,7 +75,7 @@ class SceneScores:
     """Of the scenes' voxels in the view-centric cube, before any alignment; None without predicted voxels."""
     normalisation: str | None
     """Which of the protocol's normalisations the numbers are from; None if nothing was predicted."""
-    transform: np.ndarray | None
+    transform: NDArray[Any] | None
     """(4, 4): the alignment, in the space of the metrics."""
     fitness: float | None
     rmse: float | None
@@ -104,9 +106,9 @@ class AlignedScene:
     normalisation: Normalisation
     registration: Registration | None
     """None if the protocol does not align."""
-    predicted: dict[int, np.ndarray]
+    predicted: dict[int, NDArray[Any]]
     """By the id of the true instance; surplus ones follow from `len(true) + 1` on."""
-    true: list[np.ndarray]
+    true: list[NDArray[Any]]
     partners: dict[int, int]
     """Id of each true instance that has one to its partner's number in the prediction."""
     scores: Scores
@@ -126,7 +128,7 @@ def penalty(protocol: Protocol) -> Scores:
     )
 
 
-def compare(predicted: np.ndarray, true: np.ndarray, tau: float) -> Scores:
+def compare(predicted: NDArray[Any], true: NDArray[Any], tau: float) -> Scores:
     """All scores of two clouds (N, 3) and (M, 3), neither empty, as they lie."""
     distances = nearest_distances(predicted, true)
     chamfer = distances.chamfer()
@@ -142,7 +144,7 @@ def compare(predicted: np.ndarray, true: np.ndarray, tau: float) -> Scores:
 
 
 def score_clouds(
-    predicted: Mapping[int, np.ndarray], true: Sequence[np.ndarray], protocol: Protocol, match: Match = "id"
+    predicted: Mapping[int, NDArray[Any]], true: Sequence[NDArray[Any]], protocol: Protocol, match: Match = "id"
 ) -> tuple[AlignedScene | None, list[Scores], list[Scores | None]]:
     """Score the surface points of one scene.
 
@@ -183,8 +185,8 @@ def score_clouds(
 
 
 def _align(
-    predicted: Mapping[int, np.ndarray],
-    true: Sequence[np.ndarray],
+    predicted: Mapping[int, NDArray[Any]],
+    true: Sequence[NDArray[Any]],
     normalisation: Normalisation,
     protocol: Protocol,
     match: Match,
@@ -223,7 +225,7 @@ def _by_truth(partners: Mapping[int, int], numbers: Sequence[int], n_true: int) 
 
 
 def _register(
-    source: np.ndarray, target: np.ndarray, params: RobustIcpParams | LegacyIcpParams | FilterRegistrationParams
+    source: NDArray[Any], target: NDArray[Any], params: RobustIcpParams | LegacyIcpParams | FilterRegistrationParams
 ) -> Registration:
     if isinstance(params, RobustIcpParams):
         return robust_icp(source, target, params)
@@ -233,14 +235,14 @@ def _register(
 
 
 def _objects_box_iou(
-    placed: Mapping[int, np.ndarray], moved: Mapping[int, np.ndarray], true: Sequence[np.ndarray], boxes: BoxIou
+    placed: Mapping[int, NDArray[Any]], moved: Mapping[int, NDArray[Any]], true: Sequence[NDArray[Any]], boxes: BoxIou
 ) -> float:
     """Mean over all true instances of their boxes' IoU; a missing one's is 0."""
     clouds = moved if boxes == "objects" else placed
     return sum(aabb_iou(clouds[i], truth) for i, truth in enumerate(true, start=1) if i in clouds) / len(true)
 
 
-def _score_alone(predicted: np.ndarray, true: np.ndarray, protocol: Protocol) -> Scores:
+def _score_alone(predicted: NDArray[Any], true: NDArray[Any], protocol: Protocol) -> Scores:
     """One instance after its own normalisation and its own alignment."""
     predicted, true = (apply(_object_normaliser(cloud, protocol), cloud) for cloud in (predicted, true))
     if protocol.registration is not None:
@@ -248,7 +250,7 @@ def _score_alone(predicted: np.ndarray, true: np.ndarray, protocol: Protocol) ->
     return compare(predicted, true, protocol.tau)
 
 
-def _object_normaliser(points: np.ndarray, protocol: Protocol) -> np.ndarray:
+def _object_normaliser(points: NDArray[Any], protocol: Protocol) -> NDArray[Any]:
     """(4, 4) of one instance's cloud to the box that it is scored in."""
     if protocol.object_normalisation == "isotropic":
         return _normaliser(points, "recentred")
@@ -259,7 +261,7 @@ def _object_normaliser(points: np.ndarray, protocol: Protocol) -> np.ndarray:
     return transform
 
 
-def _normaliser(points: np.ndarray, normalisation: Normalisation) -> np.ndarray:
+def _normaliser(points: NDArray[Any], normalisation: Normalisation) -> NDArray[Any]:
     """(4, 4) from the view-centric cube to the space of the metrics."""
     if normalisation == "fixed_range":
         return similarity(2.0, np.eye(3), np.zeros(3))

@@ -1,17 +1,17 @@
 """Settings of a training run: frozen records, read strictly from YAML, with the paper's values as `iscene.yaml`."""
 
 import dataclasses
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
+from randscene import settings_file
 from randscene.canonical_json import digest
 from randscene.errors import SpecError
+from randscene.train.settings_record import record, require
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -250,7 +250,7 @@ class RunSettings:
 
 def preset_names() -> list[str]:
     """Names of the training presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return settings_file.preset_names(PRESETS)
 
 
 def load_settings(name_or_path: str | Path) -> RunSettings:
@@ -261,15 +261,7 @@ def load_settings(name_or_path: str | Path) -> RunSettings:
     SpecError
         If there is no such preset or file, or a field is unknown, of a wrong type or out of range.
     """
-    preset = PRESETS / f"{name_or_path}.yaml"
-    path = preset if Path(name_or_path).name == str(name_or_path) and preset.is_file() else Path(name_or_path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        known = ", ".join(preset_names())
-        raise SpecError(f"no preset or settings file called {name_or_path}: presets are {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    data = settings_file.read_settings_file(name_or_path, presets=PRESETS, kind="settings")
     return parse_settings(data, where=str(name_or_path))
 
 
@@ -281,9 +273,7 @@ def parse_settings(data: object, *, where: str) -> RunSettings:
     SpecError
         With one line that names `where`, the field and what is wrong with it.
     """
-    settings = record(RunSettings, data, (), where)
-    assert isinstance(settings, RunSettings)
-    return settings
+    return record(RunSettings, data, (), where)
 
 
 def with_overrides(settings: RunSettings, overrides: Sequence[str]) -> RunSettings:
@@ -305,103 +295,14 @@ def with_overrides(settings: RunSettings, overrides: Sequence[str]) -> RunSettin
             node = node.get(section) if isinstance(node, dict) else None
         whole_section = isinstance(node, dict) and isinstance(node.get(last), dict) and dotted.strip() != "data.mixture"
         if not isinstance(node, dict) or last not in node or whole_section:
-            raise SpecError(f"--set {override}: there is no setting called {dotted.strip()}")
+            hint = settings_file.did_you_mean(dotted.strip(), settings_file.dotted_names(data))
+            raise SpecError(f"--set {override}: there is no setting called {dotted.strip()}{hint}")
         try:
             value = yaml.safe_load(text)
             node[last] = "" if value is None and isinstance(node[last], str) else value  # `init=` clears it
         except yaml.YAMLError as error:
             raise SpecError(f"--set {override}: the value is not readable as YAML") from error
     return parse_settings(data, where="--set")
-
-
-_EXPONENT = re.compile(r"[+-]?[0-9]{1,15}e[+-]?[0-9]{1,2}", re.IGNORECASE)
-
-
-class FieldError(ValueError):
-    """A value that a settings record refuses; the message begins with the field's name."""
-
-
-def require(condition: bool, message: str) -> None:
-    """For a record's `__post_init__`; the message begins with the field's name."""
-    if not condition:
-        raise FieldError(message)
-
-
-def record(cls: type, data: object, at: tuple[str, ...], where: str) -> object:
-    """Plain data as a record: a dataclass whose fields are scalars, Literals, tuples, mappings or records.
-
-    Parameters
-    ----------
-    cls : type
-    data : object
-    at : tuple of str
-        Where in the file it stands, for messages.
-    where : str
-        The file.
-
-    Raises
-    ------
-    SpecError
-        Naming the file, the field and what is wrong with it.
-    """
-    if not isinstance(data, dict):
-        place = f"{'.'.join(at)}: " if at else ""
-        raise SpecError(f"{where}: {place}expected a mapping of settings, not {_kind(data)}")
-    hints = get_type_hints(cls)
-    known = {item.name: item for item in dataclasses.fields(cls)}
-    for name in data:
-        if name not in known:
-            raise SpecError(f"{where}: {'.'.join((*at, str(name)))}: unknown setting; known are {', '.join(known)}")
-    for name, item in known.items():
-        needed = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if needed and name not in data:
-            raise SpecError(f"{where}: {'.'.join((*at, name))}: missing")
-    values = {name: _value(hints[name], value, (*at, name), where) for name, value in data.items()}
-    try:
-        return cls(**values)
-    except FieldError as error:
-        raise SpecError(f"{where}: {'.'.join((*at, str(error)))}") from error
-
-
-def _value(hint: Any, value: object, at: tuple[str, ...], where: str) -> object:
-    """`value` as type `hint`: a settings record, Literal, tuple or scalar."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return record(hint, value, at, where)
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        if value in arguments and isinstance(value, str):
-            return value
-        wanted = "one of " + ", ".join(str(argument) for argument in arguments)
-    elif origin is tuple and isinstance(value, list | tuple):
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(kinds) == len(value):
-            return tuple(_value(kind, part, at, where) for kind, part in zip(kinds, value))
-        wanted = f"a list of {len(kinds)}"
-    elif origin is dict and isinstance(value, dict):
-        return {str(name): _value(arguments[1], part, (*at, str(name)), where) for name, part in value.items()}
-    elif origin is dict:
-        wanted = "a mapping"
-    elif origin is tuple:
-        wanted = "a list"
-    elif hint is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)  # YAML 1.1 reads 1e-3, without a point, as text
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    elif hint in (int, bool, str) and type(value) is hint:
-        return value
-    else:
-        wanted = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}[hint]
-    raise SpecError(f"{where}: {'.'.join(at)}: expected {wanted}, not {_kind(value)}")
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    return repr(value)
 
 
 def _plain(value: Any) -> Any:

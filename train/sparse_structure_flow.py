@@ -240,6 +240,11 @@ class SparseStructureFlow(nn.Module):
         Returns
         -------
         (S, out_channels, R, R, R) and (M, out_channels, R, R, R) float32. The first does not depend on the instances.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit the model or one another.
         """
         check_rows("scene_of", scene_of, len(x_scene))
         if len(scene_of) != len(x_inst) or len(t) != len(x_scene):

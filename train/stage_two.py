@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from randscene.canonical_json import digest
@@ -138,7 +139,7 @@ class StageTwo:
             "cfg": CFG_STRENGTH,
         }
 
-    def textured(self, coords: np.ndarray, image: np.ndarray, *, seed: int) -> TexturedMesh | None:
+    def textured(self, coords: NDArray[Any], image: NDArray[Any], *, seed: int) -> TexturedMesh | None:
         """The coloured mesh of one instance.
 
         Parameters
@@ -205,7 +206,7 @@ class StageTwo:
     def _sampling(self) -> dict[str, Any]:
         return {"steps": STEPS, "cfg_strength": CFG_STRENGTH}
 
-    def _indices(self, coords: np.ndarray) -> torch.Tensor:
+    def _indices(self, coords: NDArray[Any]) -> torch.Tensor:
         """(V, 4) int32 on the device: the batch's index, 0, then x, y, z, sorted as the package's own stage 1 does."""
         if coords.ndim != 2 or coords.shape[1] != 3 or coords.dtype != np.uint8 or not len(coords):
             raise PredictionError(

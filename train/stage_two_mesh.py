@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 class TexturedMesh:
     """A mesh in the view-centric cube, Z up, with either `colours` or `uv` and `texture`."""
 
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float32."""
-    faces: np.ndarray
+    faces: NDArray[Any]
     """(F, 3) int64, counter-clockwise seen from outside."""
-    colours: np.ndarray | None = None
+    colours: NDArray[Any] | None = None
     """(V, 3) uint8 sRGB."""
-    uv: np.ndarray | None = None
+    uv: NDArray[Any] | None = None
     """(V, 2) float32, origin at the lower left."""
-    texture: np.ndarray | None = None
+    texture: NDArray[Any] | None = None
     """(H, W, 3) uint8 sRGB."""
 
 
@@ -43,11 +44,11 @@ def textured_glb(meshes: Sequence[tuple[str, TexturedMesh]]) -> bytes:
     return data
 
 
-def linear_light(colours: np.ndarray) -> np.ndarray:
+def linear_light(colours: NDArray[Any]) -> NDArray[Any]:
     """sRGB to linear light, both uint8 over [0, 255]."""
     unit = np.arange(256) / 255
     table = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
-    linear: np.ndarray = np.rint(table * 255).astype(np.uint8)[colours]
+    linear: NDArray[Any] = np.rint(table * 255).astype(np.uint8)[colours]
     return linear
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from randscene import seeding
 from randscene.canonical_json import digest
@@ -35,7 +36,7 @@ class StageTwoPredictor(Predictor):
         """Identity of everything but the view that a prediction depends on, stage 2 among it."""
         return digest({"stage_one": super().settings_digest(), "stage_two": self.stage_two.identity})
 
-    def textured(self, view: View, logits: np.ndarray) -> list[TexturedMesh | None]:
+    def textured(self, view: View, logits: NDArray[Any]) -> list[TexturedMesh | None]:
         """Stage 2 for each instance of a view, in id order; None where stage 1 or stage 2 gave nothing.
 
         The noise of an instance follows from the seed, the view's key and its id alone.
@@ -55,7 +56,7 @@ class StageTwoPredictor(Predictor):
             meshes.append(self.stage_two.textured(coords, pixels, seed=seed) if len(coords) else None)
         return meshes
 
-    def _beside(self, view: View, logits: np.ndarray) -> dict[str, Any]:
+    def _beside(self, view: View, logits: NDArray[Any]) -> dict[str, Any]:
         return {"textured": self.textured(view, logits)}
 
     def _about(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 
 from randscene.errors import SpecError
 from randscene.train.attention_backend import best_backend
+from randscene.train.compile_workers import start_compile_workers
 from randscene.train.settings import RunSettings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
 
@@ -118,5 +119,6 @@ def apply_plan(plan: StepPlan, flow: SparseStructureFlow) -> None:
         # Gradients are exchanged between blocks. If a block's graph were cut at the exchange's buckets, too, what it
         # keeps would differ from what a checkpointed block computes again, which PyTorch refuses.
         torch._dynamo.config.optimize_ddp = False
+        start_compile_workers()
         for block in flow.blocks:
             block.compile(dynamic=False)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from randscene.errors import CheckpointError, DatasetError
 from randscene.files import sha256_of
@@ -84,7 +85,7 @@ def load_decoder(name: str = MINI, device: str = "cpu") -> LoadedDecoder:
     return LoadedDecoder(module=module, name=name, sha256=sha256_of(weights), config=config)
 
 
-def encode_voxels(encoder: LoadedEncoder, grids: Sequence[np.ndarray], batch_size: int = 16) -> np.ndarray:
+def encode_voxels(encoder: LoadedEncoder, grids: Sequence[NDArray[Any]], batch_size: int = 16) -> NDArray[Any]:
     """Latents of occupancy grids: the posterior means.
 
     Parameters
@@ -121,7 +122,7 @@ def encode_voxels(encoder: LoadedEncoder, grids: Sequence[np.ndarray], batch_siz
     return latents
 
 
-def encode_on_device(encoder: LoadedEncoder, grids: Sequence[np.ndarray], batch_size: int = 64) -> torch.Tensor:
+def encode_on_device(encoder: LoadedEncoder, grids: Sequence[NDArray[Any]], batch_size: int = 64) -> torch.Tensor:
     """`encode_voxels` for training: nothing waits for a GPU, and latents stay there.
 
     Products may be rounded to TF32 there, so that the last digits differ from stored latents.
@@ -152,7 +153,7 @@ def encode_on_device(encoder: LoadedEncoder, grids: Sequence[np.ndarray], batch_
     return latents.clone()  # an inference tensor cannot take part in training
 
 
-def decode_latents(decoder: LoadedDecoder, latents: np.ndarray, batch_size: int = 16) -> np.ndarray:
+def decode_latents(decoder: LoadedDecoder, latents: NDArray[Any], batch_size: int = 16) -> NDArray[Any]:
     """Occupancy logits of latents; a voxel is occupied where its logit is above 0.
 
     Parameters

@@ -7,9 +7,10 @@ both sides: a closed object comes out as two nested walls about one or two voxel
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import PredictionError
 
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 class Surface:
     """A triangle mesh in the view-centric cube [-0.5, 0.5]^3, Z up."""
 
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float32."""
-    faces: np.ndarray
+    faces: NDArray[Any]
     """(F, 3) int64, counter-clockwise seen from outside."""
 
 
-def extract_surface(field: np.ndarray, *, smoothing: int = 0) -> Surface | None:
+def extract_surface(field: NDArray[Any], *, smoothing: int = 0) -> Surface | None:
     """The closed surface around the cells of `field` that are above zero (marching cubes, level 0).
 
     Cell (i, j, k) is centred at (i + 0.5) / R - 0.5. The field is continued beyond the cube with its border's

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.compiled import compiled
 from randscene.train.point_tree import PointTree
@@ -38,7 +39,7 @@ class SurfaceNormals:
         self._known = np.zeros(len(cloud), bool)
         self.normals = np.zeros((len(cloud), 3))
 
-    def find(self, rows: np.ndarray) -> None:
+    def find(self, rows: NDArray[Any]) -> None:
         """Fill in the normals of some points.
 
         Parameters
@@ -61,7 +62,7 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return compiled(_missing), compiled(_fit)
 
 
-def _missing(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _missing(rows: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
     """The rows that were not known, in ascending order; they are from now on."""
     asked = np.zeros(len(known), np.bool_)
     for row in rows:
@@ -70,7 +71,7 @@ def _missing(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.flatnonzero(asked)
 
 
-def _fit(points: np.ndarray, rows: np.ndarray, near: np.ndarray, normals: np.ndarray) -> None:
+def _fit(points: NDArray[Any], rows: NDArray[Any], near: NDArray[Any], normals: NDArray[Any]) -> None:
     """Write the normals of `rows`, whose neighbours are `near`: the direction of least scatter, by Jacobi rotations."""
     scatter = np.empty((3, 3))
     vectors = np.empty((3, 3))

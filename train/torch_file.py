@@ -38,7 +38,7 @@ def read_torch_file(path: Path) -> dict[str, "Tensor"]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing") from error
+        raise CheckpointError(f"{path} is missing: fetch or copy it again") from error
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors ({_reason(error)}): nothing of it was run; fetch it again, "

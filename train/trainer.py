@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -370,7 +370,7 @@ class _Trainer:
                 run_log.write_picture(self.step, self._pictures())
         return total
 
-    def _pictures(self) -> np.ndarray:
+    def _pictures(self) -> NDArray[Any]:
         assert self.validation is not None
         if self._decoder is None:
             self._decoder = load_decoder(self.settings.data.encoder, str(self.group.device))

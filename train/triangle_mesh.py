@@ -5,8 +5,10 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import AssetError
 
@@ -19,9 +21,9 @@ _JSON_CHUNK = 0x4E4F534A
 class TriangleMesh:
     """Bare geometry."""
 
-    vertices: np.ndarray
+    vertices: NDArray[Any]
     """(V, 3) float64, Z-up."""
-    faces: np.ndarray
+    faces: NDArray[Any]
     """(F, 3) int64, rows of `vertices`."""
 
     def problem(self) -> str | None:
@@ -32,18 +34,18 @@ class TriangleMesh:
             return "nan_mesh"
         return None if face_areas(self).sum() > 0 else "zero_area"
 
-    def moved(self, transform: np.ndarray) -> "TriangleMesh":
+    def moved(self, transform: NDArray[Any]) -> "TriangleMesh":
         """The mesh under a (4, 4) transform."""
         return TriangleMesh(vertices=self.vertices @ transform[:3, :3].T + transform[:3, 3], faces=self.faces)
 
 
-def face_areas(mesh: TriangleMesh) -> np.ndarray:
+def face_areas(mesh: TriangleMesh) -> NDArray[Any]:
     """(F,) float64 areas, in squared units of the vertices."""
     a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
     return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
 
 
-def sample_surface(mesh: TriangleMesh, count: int, rng: np.random.Generator) -> np.ndarray:
+def sample_surface(mesh: TriangleMesh, count: int, rng: np.random.Generator) -> NDArray[Any]:
     """Points spread evenly over a mesh's surface: a face by its area, then uniform inside it.
 
     Parameters
@@ -71,7 +73,7 @@ def sample_surface(mesh: TriangleMesh, count: int, rng: np.random.Generator) -> 
     return np.asarray((1 - root) * corners[:, 0] + root * ((1 - along) * corners[:, 1] + along * corners[:, 2]))
 
 
-def glb_header(path: Path) -> dict:
+def glb_header(path: Path) -> dict[str, Any]:
     """The JSON part of a GLB file; reads no geometry.
 
     Raises
@@ -105,7 +107,7 @@ def glb_header(path: Path) -> dict:
     return dict(header)
 
 
-def glb_nodes(header: dict) -> list[int]:
+def glb_nodes(header: dict[str, Any]) -> list[int]:
     """The nodes of a GLB's scene that show a mesh, in the order of the file's meshes, then of its nodes.
 
     It is the order in which a program put its objects into the file; the names of nodes are not looked at.
@@ -222,7 +224,7 @@ def _read_nodes(path: Path) -> list[tuple[str, TriangleMesh | None]]:
     return [(names[number], whole.get(number)) for number in order]
 
 
-def _with_header(path: Path, header: dict) -> bytes:
+def _with_header(path: Path, header: dict[str, Any]) -> bytes:
     """The bytes of a GLB file with another JSON part."""
     content = path.read_bytes()
     (chunk,) = struct.unpack_from("<I", content, 12)
@@ -243,7 +245,7 @@ def join(meshes: list[TriangleMesh]) -> TriangleMesh:
     )
 
 
-def cube_transform(vertices: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+def cube_transform(vertices: NDArray[Any], rotation: NDArray[Any]) -> NDArray[Any]:
     """(4, 4) that rotates points (V, 3), then centres their box and makes its largest side 1."""
     turned = vertices @ rotation.T
     low, high = turned.min(axis=0), turned.max(axis=0)

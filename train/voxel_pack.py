@@ -12,8 +12,10 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
 from randscene.files import atomic_writer
@@ -27,25 +29,25 @@ RESOLUTION = 64
 class VoxelPack:
     """Occupancy grids of scenes and of single instances, each in its scene's view-centric cube."""
 
-    bits: np.ndarray
+    bits: NDArray[Any]
     """(n, 64, 64, 8) uint8: voxel (x, y, z) is bit `7 - z % 8` of `bits[g, x, y, z // 8]` (NumPy's `packbits`)."""
-    is_scene: np.ndarray
+    is_scene: NDArray[Any]
     """(n,) bool: a whole scene, else one instance."""
-    uids: np.ndarray
+    uids: NDArray[Any]
     """(u,) str: the assets that occur, sorted."""
-    members: np.ndarray
+    members: NDArray[Any]
     """(m,) int32: indices into `uids`, grid after grid."""
-    offsets: np.ndarray
+    offsets: NDArray[Any]
     """(n + 1,) int64: grid g holds `members[offsets[g]:offsets[g + 1]]`."""
 
     def __len__(self) -> int:
         return len(self.bits)
 
-    def holds(self, chosen: np.ndarray) -> np.ndarray:
+    def holds(self, chosen: NDArray[Any]) -> NDArray[Any]:
         """(n,) bool: the grids with at least one asset of `chosen`, a (u,) bool mask over `uids`."""
         return np.add.reduceat(chosen[self.members].astype(np.int64), self.offsets[:-1]) > 0
 
-    def split(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, fraction: float) -> tuple[NDArray[Any], NDArray[Any]]:
         """Training and held-out grids (two int64 index arrays); no asset of a held-out instance is in training.
 
         About `fraction` of the assets, chosen by a hash of their uid, are held out. A scene that has one of them is
@@ -56,7 +58,7 @@ class VoxelPack:
         return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def pack_grids(grids: Iterable[tuple[np.ndarray, bool, list[str]]]) -> VoxelPack:
+def pack_grids(grids: Iterable[tuple[NDArray[Any], bool, list[str]]]) -> VoxelPack:
     """A pack of `(coords (V, 3) uint8, is_scene, asset uids)` triples; empty grids are left out.
 
     Raises
@@ -86,7 +88,7 @@ def pack_grids(grids: Iterable[tuple[np.ndarray, bool, list[str]]]) -> VoxelPack
     )
 
 
-def dataset_grids(urls: Iterable[str], *, every: int = 1) -> Iterator[tuple[np.ndarray, bool, list[str]]]:
+def dataset_grids(urls: Iterable[str], *, every: int = 1) -> Iterator[tuple[NDArray[Any], bool, list[str]]]:
     """The scene and each instance of every `every`-th sample of the data sets, as `pack_grids` takes them.
 
     Reads only the voxels and the json of a sample, in all splits.

@@ -7,8 +7,10 @@ higher: equal shapes give equal pictures wherever they stand. In the frame `yaw`
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from randscene.shards.preview_data import PALETTE
@@ -27,11 +29,11 @@ _REACH = 4
 
 
 def voxel_picture(
-    grids: Sequence[np.ndarray],
+    grids: Sequence[NDArray[Any]],
     size: int,
     *,
     colours: Sequence[tuple[int, int, int]] | None = None,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Voxel grids in one cube, each in a colour of its own.
 
     Parameters
@@ -70,7 +72,7 @@ def instance_colours(count: int) -> list[tuple[int, int, int]]:
     return [_rgb(PALETTE[place % len(PALETTE)]) for place in range(count)]
 
 
-def occupancy(grids: Sequence[np.ndarray]) -> np.ndarray:
+def occupancy(grids: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """(64, 64, 64) bool: the union of voxel grids (V, 3) uint8."""
     grid = np.zeros((RESOLUTION,) * 3, bool)
     for coords in grids:
@@ -78,7 +80,7 @@ def occupancy(grids: Sequence[np.ndarray]) -> np.ndarray:
     return grid
 
 
-def _view(points: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _view(points: NDArray[Any], wide: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Column, row (pixels, downwards) and depth (voxels, growing away from the camera) of points in voxel units."""
     x, y, z = (points - RESOLUTION / 2).T
     scale = _scale(wide)
@@ -90,7 +92,7 @@ def _scale(wide: int) -> float:
     return 0.94 * wide / (RESOLUTION * (_SIN + _COS))
 
 
-def _splat(coords: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray]:
+def _splat(coords: NDArray[Any], wide: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Pixels that voxels cover, (P,) int64 counted row by row, and for each the voxel in front, (P,) int64.
 
     A voxel covers the outline of its cube: a rectangle, as the camera is turned about the x axis alone.
@@ -112,7 +114,7 @@ def _splat(coords: np.ndarray, wide: int) -> tuple[np.ndarray, np.ndarray]:
     return place, order[front[place]]
 
 
-def _shading(grids: Sequence[np.ndarray], coords: np.ndarray) -> np.ndarray:
+def _shading(grids: Sequence[NDArray[Any]], coords: NDArray[Any]) -> NDArray[Any]:
     """(V,) float64 brightness of each voxel: light on its surface, and shade where others stand close above."""
     light = _LIGHT / np.linalg.norm(_LIGHT)
     normals = np.concatenate([_normals(grid.astype(np.int64)) for grid in grids])
@@ -125,7 +127,7 @@ def _shading(grids: Sequence[np.ndarray], coords: np.ndarray) -> np.ndarray:
     return lit * open_sky * (1.06 - 0.12 * coords[:, 1] / RESOLUTION)
 
 
-def _normals(coords: np.ndarray) -> np.ndarray:
+def _normals(coords: NDArray[Any]) -> NDArray[Any]:
     """(V, 3) float64 unit normals, of either sign, at the voxels (V, 3) of one grid.
 
     The main direction of the blurred grid's gradient around a voxel. Its mean would vanish inside a thin shell, where
@@ -145,7 +147,7 @@ def _normals(coords: np.ndarray) -> np.ndarray:
     return np.linalg.eigh(tensors)[1][:, :, 2]
 
 
-def _blurred(field: np.ndarray, passes: int) -> np.ndarray:
+def _blurred(field: NDArray[Any], passes: int) -> NDArray[Any]:
     """`passes` times weights 1/4, 1/2, 1/4 along each axis; nothing beyond the border."""
     for axis in range(3):
         for _ in range(passes):

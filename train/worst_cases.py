@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from randscene.errors import DatasetError
@@ -34,10 +36,10 @@ _NAME = re.compile(r"\d{2,}_(.+)\.png")
 class ComparedClouds:
     """One scene's surface points in the space of the metrics, [-1, 1]^3, after alignment."""
 
-    predicted: dict[int, np.ndarray]
+    predicted: dict[int, NDArray[Any]]
     """(P, 3) float64 of each predicted instance by the true one's id, surplus ones behind the last; empty if nothing
     was predicted."""
-    true: list[np.ndarray]
+    true: list[NDArray[Any]]
     """(P, 3) float64 of every true instance in id order."""
 
 
@@ -119,7 +121,7 @@ def compared_clouds(
     return ComparedClouds(predicted=aligned.predicted, true=aligned.true)
 
 
-def worst_case_sheet(scene: SceneScores, clouds: ComparedClouds, protocol: Protocol, size: int) -> np.ndarray:
+def worst_case_sheet(scene: SceneScores, clouds: ComparedClouds, protocol: Protocol, size: int) -> NDArray[Any]:
     """Three pictures beside each other under a line of scores.
 
     They are the prediction over the truth (orange, grey), the predicted instances and the true instances, an instance
@@ -195,17 +197,17 @@ def _score_line(scene: SceneScores, protocol: Protocol) -> str:
     return f"{line}   alignment fell back" if scene.fell_back else line
 
 
-def _voxels(points: np.ndarray) -> np.ndarray:
+def _voxels(points: NDArray[Any]) -> NDArray[Any]:
     """(V, 3) uint8 cells of the drawn grid that hold one of the points (P, 3) in [-1, 1]^3."""
     cells = np.floor((points + 1) / 2 * RESOLUTION)
     return np.unique(np.clip(cells, 0, RESOLUTION - 1).astype(np.uint8), axis=0).reshape(-1, 3)
 
 
-def _union(grids: Sequence[np.ndarray]) -> np.ndarray:
+def _union(grids: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.unique(np.concatenate([np.zeros((0, 3), np.uint8), *grids]), axis=0)
 
 
-def _sheet(panels: Sequence[tuple[np.ndarray, str]], words: str, size: int) -> np.ndarray:
+def _sheet(panels: Sequence[tuple[NDArray[Any], str]], words: str, size: int) -> NDArray[Any]:
     """Pictures side by side under one line, each with its own line above it."""
     gap, text = max(2, size // 40), max(10, size // 24)
     head, line = ImageFont.load_default(text), ImageFont.load_default(max(9, size // 30))

@@ -1,14 +1,16 @@
 """The turn of the yaw frame where only a camera is known: `randscene.generator.world_to_view` is its definition."""
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 POLE = 1e-6
 """A camera whose horizontal distance from what it looks at is below this share of its distance stands at a pole."""
 
 
-def yaw_rotation(arm: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+def yaw_rotation(arm: NDArray[Any], right: NDArray[Any]) -> NDArray[Any] | None:
     """(3, 3) float64 turn about Z that puts a camera on the -Y side: right in its picture is +X, away from it +Y.
 
     Parameters
@@ -34,7 +36,7 @@ def yaw_rotation(arm: np.ndarray, right: np.ndarray) -> np.ndarray | None:
     return np.array([[-sine, cosine, 0], [-cosine, -sine, 0], [0, 0, 1]], np.float64)
 
 
-def about_vertical(degrees: float) -> np.ndarray:
+def about_vertical(degrees: float) -> NDArray[Any]:
     """(4, 4) turn about Z, counter-clockwise seen from above."""
     angle = np.radians(degrees)
     turn = np.eye(4)

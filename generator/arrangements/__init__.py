@@ -28,7 +28,7 @@ class Arrangement:
     """One category of scenes, and what it needs of a pool."""
 
     lay_out: Callable[[Chooser, np.random.Generator], Outcome | Scattered]
-    """From what draws assets and sizes, and the stream of places."""
+    """From what draws assets and sizes, and the stream of places; PlanError where the objects find no room."""
     objects: tuple[int, int]
     """Its own range of the number of objects; `layout.objects` cuts it."""
     carriers: int = 0

@@ -1,6 +1,8 @@
 """The embedded asset library: parametric families of textured objects, CC0, the same bytes for the same seed."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from randscene.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from randscene.manifests.procedural.catalogue import (
@@ -12,20 +14,24 @@ if TYPE_CHECKING:
         enumerate_assets,
     )
     from randscene.manifests.procedural.model import Material, Model, Part, Surface, Texture
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "FAMILIES": "catalogue",
+            "Family": "catalogue",
+            "ProceduralAsset": "catalogue",
+            "build_glb": "catalogue",
+            "build_model": "catalogue",
+            "enumerate_assets": "catalogue",
+            "Material": "model",
+            "Model": "model",
+            "Part": "model",
+            "Surface": "model",
+            "Texture": "model",
+        },
+    )
 
-_HOMES = {
-    "FAMILIES": "catalogue",
-    "Family": "catalogue",
-    "ProceduralAsset": "catalogue",
-    "build_glb": "catalogue",
-    "build_model": "catalogue",
-    "enumerate_assets": "catalogue",
-    "Material": "model",
-    "Model": "model",
-    "Part": "model",
-    "Surface": "model",
-    "Texture": "model",
-}
 
 __all__ = [
     "FAMILIES",
@@ -40,11 +46,3 @@ __all__ = [
     "build_model",
     "enumerate_assets",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

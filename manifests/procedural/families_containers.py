@@ -1,13 +1,14 @@
 """Boxes, casks and other household things: crate, barrel, gift box, book stack, clock."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from randscene.manifests.procedural import curves, materials, patterns
 from randscene.manifests.procedural.furniture_parts import Piece, between
 from randscene.manifests.procedural.materials import any_of, chance, count, pick, uniform
-from randscene.manifests.procedural.model import Material, Model
+from randscene.manifests.procedural.model import Material, Model, Texture
 from randscene.manifests.procedural.primitives import ball, box, lathe, prism, rod, torus, tube
 from randscene.manifests.procedural.textures import hsv, shade
 
@@ -122,17 +123,14 @@ def gift_box(rng: np.random.Generator) -> Model:
     """A wrapped box with lid, crossed ribbons and a bow of loops."""
     wide, deep, tall = uniform(rng, 0.12, 0.4), uniform(rng, 0.12, 0.35), uniform(rng, 0.06, 0.3)
     colors = patterns.scheme(rng, count(rng, 2, 4))
-    drawn = pick(
-        rng,
-        (
-            patterns.zigzag,
-            lambda r, c: patterns.dots(r, c[0], c[1:]),
-            patterns.stripes,
-            lambda r, c: patterns.checker(r, c[:2]),
-        ),
+    printed: tuple[Callable[[], Texture], ...] = (
+        lambda: patterns.zigzag(rng, colors),
+        lambda: patterns.dots(rng, colors[0], colors[1:]),
+        lambda: patterns.stripes(rng, colors),
+        lambda: patterns.checker(rng, colors[:2]),
     )
     paper = Material(
-        name="paper", texture=drawn(rng, colors), tile=uniform(rng, 0.1, 0.25), roughness=uniform(rng, 0.3, 0.7)
+        name="paper", texture=pick(rng, printed)(), tile=uniform(rng, 0.1, 0.25), roughness=uniform(rng, 0.3, 0.7)
     )
     ribbon = any_of(rng, materials.plastic, materials.paint)
     lid_height = min(tall * 0.3, 0.05)

@@ -1,8 +1,10 @@
 """Growing and found things: potted plant, cactus, mushroom, stones."""
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.manifests.procedural import curves, materials, patterns
 from randscene.manifests.procedural.furniture_parts import Piece
@@ -127,7 +129,7 @@ def plant(rng: np.random.Generator) -> Model:
     return Model.standing(pieces)
 
 
-def _displaced(sphere: Surface, factor: np.ndarray) -> Surface:
+def _displaced(sphere: Surface, factor: NDArray[Any]) -> Surface:
     """A sphere around the origin with its radius multiplied vertex by vertex; the shading keeps the round normals."""
     return Surface(
         vertices=sphere.vertices * factor[:, None],

@@ -15,14 +15,10 @@ def _cloth(rng: np.random.Generator) -> Material:
     return any_of(rng, materials.fabric, materials.fabric, materials.leather)
 
 
-def _frame(rng: np.random.Generator) -> Material:
-    return any_of(rng, materials.wood, materials.wood, materials.paint, materials.metal, materials.iron)
-
-
 def bench(rng: np.random.Generator) -> Model:
     """A seat for several: solid or slatted, with or without a back; legs, panels or stone blocks below."""
     long, deep, height = uniform(rng, 0.9, 1.8), uniform(rng, 0.32, 0.48), uniform(rng, 0.38, 0.5)
-    wood, frame = any_of(rng, materials.wood, materials.planks, materials.paint), _frame(rng)
+    wood, frame = any_of(rng, materials.wood, materials.planks, materials.paint), materials.frame(rng)
     thickness = uniform(rng, 0.025, 0.06)
     pieces: list[Piece] = []
     if chance(rng, 0.5):
@@ -68,7 +64,10 @@ def stool(rng: np.random.Generator) -> Model:
     radius = uniform(rng, 0.15, 0.22)
     height = pick(rng, (uniform(rng, 0.28, 0.5), uniform(rng, 0.6, 0.8)))
     thickness = uniform(rng, 0.025, 0.06)
-    seat, frame = any_of(rng, materials.wood, materials.paint, materials.plastic, materials.leather), _frame(rng)
+    seat, frame = (
+        any_of(rng, materials.wood, materials.paint, materials.plastic, materials.leather),
+        materials.frame(rng),
+    )
     outlines: tuple[curves.Outline | FloatArray, ...] = (
         curves.circle(48, radius),
         curves.rectangle(2 * radius, 2 * radius * 0.8, 0.04, steps=6),
@@ -121,7 +120,7 @@ def chair(rng: np.random.Generator) -> Model:
     height, top = uniform(rng, 0.42, 0.48), uniform(rng, 0.75, 1.1)
     wood, frame, thickness = (
         any_of(rng, materials.wood, materials.wood, materials.paint),
-        _frame(rng),
+        materials.frame(rng),
         uniform(rng, 0.02, 0.045),
     )
     lean = uniform(rng, 0.04, 0.14)

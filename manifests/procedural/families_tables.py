@@ -30,10 +30,6 @@ def _top_material(rng: np.random.Generator) -> Material:
     )
 
 
-def _frame_material(rng: np.random.Generator) -> Material:
-    return any_of(rng, materials.wood, materials.wood, materials.paint, materials.metal, materials.iron)
-
-
 def _plate(
     rng: np.random.Generator, outline: Outline | FloatArray, z: float, thickness: float, material: Material
 ) -> Piece:
@@ -44,7 +40,7 @@ def table_rectangular(rng: np.random.Generator) -> Model:
     """Four or six legs or panel ends, with or without apron, stretchers and drawers."""
     long, wide, height = uniform(rng, 0.9, 2.2), uniform(rng, 0.6, 1.05), uniform(rng, 0.66, 0.8)
     thickness = uniform(rng, 0.02, 0.055)
-    top, frame = _top_material(rng), _frame_material(rng)
+    top, frame = _top_material(rng), materials.frame(rng)
     outline = curves.rectangle(long, wide, pick(rng, (0.006, 0.03, 0.1)), steps=5)
     pieces = [_plate(rng, outline, height - thickness, thickness, top)]
     inset_x, inset_y = uniform(rng, 0.06, 0.18), uniform(rng, 0.06, 0.12)
@@ -83,7 +79,7 @@ def table_round(rng: np.random.Generator) -> Model:
     """A disc on three to five legs or on a pedestal."""
     radius, height = uniform(rng, 0.35, 0.8), uniform(rng, 0.5, 0.8)
     thickness = uniform(rng, 0.018, 0.05)
-    top, frame = _top_material(rng), _frame_material(rng)
+    top, frame = _top_material(rng), materials.frame(rng)
     pieces = [_plate(rng, curves.circle(64, radius), height - thickness, thickness, top)]
     under = height - thickness * 0.7
     if chance(rng, 0.5):
@@ -113,7 +109,7 @@ def table_l_shaped(rng: np.random.Generator) -> Model:
     long_x, long_y = uniform(rng, 1.2, 2.0), uniform(rng, 1.0, 1.8)
     arm_x, arm_y = uniform(rng, 0.45, 0.7), uniform(rng, 0.45, 0.7)
     height, thickness = uniform(rng, 0.68, 0.78), uniform(rng, 0.02, 0.045)
-    top, frame = _top_material(rng), _frame_material(rng)
+    top, frame = _top_material(rng), materials.frame(rng)
     outline = curves.l_shape(long_x, long_y, arm_x, arm_y, uniform(rng, 0.01, 0.09))
     pieces = [_plate(rng, outline, height - thickness, thickness, top)]
     under, m = height - thickness * 0.7, uniform(rng, 0.05, 0.09)
@@ -164,7 +160,7 @@ def table_oval(rng: np.random.Generator) -> Model:
     """An oval, boat-shaped or many-sided top on legs, on two columns or on crossed boards."""
     half_x, half_y = uniform(rng, 0.5, 1.05), uniform(rng, 0.32, 0.5)
     height, thickness = uniform(rng, 0.4, 0.78), uniform(rng, 0.02, 0.05)
-    top, frame = _top_material(rng), _frame_material(rng)
+    top, frame = _top_material(rng), materials.frame(rng)
     shape = count(rng, 0, 2)
     if shape == 0:
         board: Outline | FloatArray = curves.superellipse(half_x, half_y, 64, uniform(rng, 1.9, 3.0))
@@ -199,7 +195,7 @@ def table_trestle(rng: np.random.Generator) -> Model:
     """A board on two trestles (A, X or T) that a beam may join."""
     long, wide, height = uniform(rng, 1.1, 2.2), uniform(rng, 0.6, 0.95), uniform(rng, 0.68, 0.8)
     thickness = uniform(rng, 0.025, 0.06)
-    top, frame = _top_material(rng), _frame_material(rng)
+    top, frame = _top_material(rng), materials.frame(rng)
     pieces = [
         _plate(
             rng, curves.rectangle(long, wide, uniform(rng, 0.005, 0.06), steps=4), height - thickness, thickness, top
@@ -254,7 +250,7 @@ def table_side(rng: np.random.Generator) -> Model:
     """A small or low table: square, round or six-sided, with lower shelves, a drawer or a box base."""
     half, height = uniform(rng, 0.2, 0.45), uniform(rng, 0.35, 0.65)
     thickness = uniform(rng, 0.015, 0.04)
-    top, frame = _top_material(rng), _frame_material(rng)
+    top, frame = _top_material(rng), materials.frame(rng)
     sides = pick(rng, (4, 4, 6, 8, 40))
     outline = (
         curves.rectangle(2 * half, 2 * half * uniform(rng, 0.7, 1.0), 0.02, steps=5)

@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene import canonical_json
 from randscene.manifests.procedural.model import Color, FloatArray, Material, Model, Part
@@ -64,7 +65,7 @@ class _Buffer:
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
-    def indices(self, faces: np.ndarray, n_vertices: int) -> int:
+    def indices(self, faces: NDArray[Any], n_vertices: int) -> int:
         small = n_vertices < 65535
         self.accessors.append(
             {

@@ -230,3 +230,8 @@ def solid(rng: np.random.Generator) -> Material:
         leather,
         tiled,
     )
+
+
+def frame(rng: np.random.Generator) -> Material:
+    """What the legs and frames of furniture are made of."""
+    return any_of(rng, wood, wood, paint, metal, iron)

@@ -9,8 +9,10 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from randscene.manifests.procedural.model import Color, FloatArray, IntArray, Texture
 
@@ -95,7 +97,7 @@ def shade(color: Color, factor: float) -> Color:
     return (color[0] + (1 - color[0]) * t, color[1] + (1 - color[1]) * t, color[2] + (1 - color[2]) * t)
 
 
-def _bytes(colors: FloatArray) -> np.ndarray:
+def _bytes(colors: FloatArray) -> NDArray[Any]:
     return np.clip(np.rint(colors * 255), 0, 255).astype(np.uint8)
 
 

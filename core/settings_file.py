@@ -1,0 +1,64 @@
+"""Files of settings: YAML, named by a preset that comes with the package or by a path."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from randscene.errors import SpecError, first_line
+
+
+def preset_names(presets: Path) -> list[str]:
+    """Names of the presets in the folder `presets`, sorted."""
+    return sorted(path.stem for path in presets.glob("*.yaml"))
+
+
+def read_settings_file(name_or_path: str | Path, *, presets: Path, kind: str) -> object:
+    """What a file of settings holds, not yet validated.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A preset's name; else the path of a YAML file.
+    presets : Path
+        Folder of the presets.
+    kind : str
+        What the file is called in messages, e.g. `spec`.
+
+    Returns
+    -------
+    object
+        Plain data: dicts, lists and scalars, or None for an empty file.
+
+    Raises
+    ------
+    SpecError
+        If there is no such preset or file, or it is no YAML.
+    """
+    preset = presets / f"{name_or_path}.yaml"
+    path = preset if Path(name_or_path).name == str(name_or_path) and preset.is_file() else Path(name_or_path)
+    try:
+        data: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        known = ", ".join(preset_names(presets))
+        hint = did_you_mean(str(name_or_path), preset_names(presets))
+        raise SpecError(f"no preset or {kind} file called {name_or_path}: presets are {known}{hint}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {first_line(error)}") from error
+    return data
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the known one that is most like it, if any is."""
+    close = difflib.get_close_matches(word, [name for name in known if name != word], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def dotted_names(settings: dict[str, Any]) -> Iterator[str]:
+    """Names of all fields of nested settings, each written `section.field`."""
+    for name, value in settings.items():
+        yield name
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in dotted_names(value))
