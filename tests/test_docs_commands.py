@@ -45,6 +45,7 @@ NOT_RUN = (
     ("*", r"randscene encode \S+ .*--encoder microsoft/", PUBLIC),
     ("*", r"randscene generate .*--device (cuda|gpu|optix)", CARD),
     ("*", r"randscene generate .*--engine eevee", CARD),
+    ("README.md", r"randscene generate .*--ray-address auto", "needs a cluster; docs/cluster.md has one"),
     ("*", r"randscene doctor\b", "looks at this machine, not at the data; tests/test_doctor.py runs the command"),
     ("*", r"randscene demo\b", "minutes; continuous integration runs it with --small"),
     (
@@ -250,9 +251,9 @@ def _copy_in(name: str, kept: Path, out: Path) -> None:
 # What lies in a page's folder before its first command.
 
 
-def own_meshes(folder: str = "my/meshes") -> None:
+def own_meshes(folder: str = "my/meshes", count: int = 3) -> None:
     Path(folder).mkdir(parents=True)
-    for number in range(3):
+    for number in range(count):
         (Path(folder) / f"box-{number}.glb").write_bytes(glb_of(number))
 
 
@@ -283,11 +284,12 @@ def share() -> None:
 def small_study(path: str = "study.yaml") -> None:
     """The study with as many scenes as the small world has."""
     study = yaml.safe_load(Path(path).read_text())
-    for arm in study["arms"].values():
+    for arm in study.get("arms", {}).values():
         arm.update({"scenes": "first:1"} if "scenes" in arm else {})
     for size in study["sizes"].values():
         size["scenes"] = [1]
-    study["comparisons"] = [pair for pair in study["comparisons"] if set(pair) <= set(study["arms"])]
+    arms = study.get("arms", {})
+    study["comparisons"] = [pair for pair in study.get("comparisons", []) if set(pair) <= set(arms)]
     Path(path).write_text(yaml.safe_dump(study))
 
 
@@ -358,7 +360,14 @@ def of_recipes(world: World) -> None:
     Path("shelf.yaml").write_text(next(b.text for b in blocks("", read("docs/recipes.md")) if b.language == "yaml"))
 
 
+def of_readme(world: World) -> None:
+    own_meshes(count=40)
+    write_front3d(Path("data/3d-front"), rooms=3)
+    Path("study.yaml").write_text(next(b.text for b in blocks("", read("README.md")) if b.language == "yaml"))
+
+
 PREPARED: dict[str, Callable[[World], object]] = {
+    "README.md": of_readme,
     "docs/assets.md": lambda world: metadata(),
     "docs/cluster.md": of_cluster,
     "docs/estimate.md": lambda world: world.lock(),
@@ -376,7 +385,7 @@ PREPARED: dict[str, Callable[[World], object]] = {
 }
 BEFORE = {
     # page, how the command begins: what the reader has by then
-    ("README.md", r"randscene evaluate .*theirs"): lambda: theirs("eval-demo", "eval-predictions"),
+    ("README.md", r"randscene scaling"): small_study,
     ("docs/experiments/random_scenes.md", r"randscene scaling"): small_study,
     ("docs/recipes.md", r"randscene generate .*/shared/"): share,
 }
