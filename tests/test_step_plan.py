@@ -149,13 +149,24 @@ def test_a_backend_that_is_not_there_is_refused_with_what_to_do(monkeypatch):
 
 
 def test_the_fastest_kernels_are_chosen_where_they_are_there_and_may_be_used(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     gpu = torch.device("cuda")
-    for installed, fastest in ((True, "flash4"), (False, "cudnn")):
+    for capability, installed, fastest in (((9, 0), True, "flash4"), ((9, 0), False, "flash"), ((8, 0), True, "flash")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None, told=capability: told)
         monkeypatch.setattr(backends, "flash4_installed", lambda installed=installed: installed)
         assert best_backend(gpu, half=True, deterministic=False) == fastest
-    assert best_backend(gpu, half=False, deterministic=False) == "default"
-    assert best_backend(gpu, half=True, deterministic=True) == "default"
+        assert best_backend(gpu, half=False, deterministic=False) == "flash"
+        assert best_backend(gpu, half=True, deterministic=True) == "flash"
     assert best_backend(CPU, half=True, deterministic=False) == "default"
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
-    assert best_backend(gpu, half=True, deterministic=False) == "default"
+
+
+def test_no_kernel_of_cudnn_is_reached_unless_it_is_asked_for(monkeypatch):
+    """PyTorch picks it by itself on new GPUs, and its backward pass may return infinite gradients."""
+    monkeypatch.setattr(backends, "flash4_installed", lambda: True)
+    monkeypatch.setattr(backends, "_flash4", lambda: None)
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    for name in ("flash4", "flash", "efficient", "math"):
+        with attention_backend(name):
+            assert not torch.backends.cuda.cudnn_sdp_enabled()
+    with attention_backend("cudnn"):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()

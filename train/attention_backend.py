@@ -1,7 +1,9 @@
 """Which kernels softmax attention runs on: PyTorch's own choices, or FlashAttention-4 where it is installed.
 
 FlashAttention-4 (the package `flash-attn-4`, extra `flash`) is the fastest for heads of 64 channels on Hopper and
-Blackwell GPUs, cuDNN's attention comes next. Both compute the same function; results differ by rounding.
+Blackwell GPUs. cuDNN's attention comes next but is used only where it is asked for: its backward pass in 16 bits may
+return huge or infinite gradients while the loss looks healthy, e.g. for 64 keys (pytorch/pytorch#196678), and PyTorch
+picks it by itself on these GPUs.
 """
 
 import contextlib
@@ -40,7 +42,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def attention_backend(name: str) -> Iterator[None]:
-    """Let `attend` use a backend of `BACKENDS` while inside. Tensors that it does not take go to PyTorch's own choice.
+    """Let `attend` use a backend of `BACKENDS` while inside. Tensors that it does not take go to the next in `_TORCH`.
 
     Raises
     ------
@@ -54,14 +56,16 @@ def attention_backend(name: str) -> Iterator[None]:
         raise SpecError("attention backend flash4: install it with pip install 'randscene[flash]', or choose cudnn")
     before, _kernel = _kernel, _flash4() if name == "flash4" else None
     try:
-        with sdpa_kernel(_TORCH[name], set_priority=True) if name in _TORCH else contextlib.nullcontext():
+        # What does not go to FlashAttention-4 must not reach cuDNN's backward pass either.
+        kernels = _TORCH["flash" if name == "flash4" else name] if name != "default" else None
+        with sdpa_kernel(kernels, set_priority=True) if kernels else contextlib.nullcontext():
             yield
     finally:
         _kernel = before
 
 
 def best_backend(device: torch.device, *, half: bool, deterministic: bool) -> str:
-    """The fastest backend for heads of 64 channels on a device, as far as measured (docs/benchmarks.md).
+    """The fastest backend to train heads of 64 channels with on a device, as far as measured and trusted.
 
     Parameters
     ----------
@@ -69,14 +73,12 @@ def best_backend(device: torch.device, *, half: bool, deterministic: bool) -> st
     half : bool
         Whether attention runs in a 16-bit type.
     deterministic : bool
-        Whether the backward pass must give the same bits each time: then PyTorch chooses.
+        Whether the backward pass must give the same bits each time.
     """
-    if device.type != "cuda" or not half or deterministic:
+    if device.type != "cuda":
         return "default"
     hopper_or_newer = torch.cuda.get_device_capability(device)[0] in (9, 10)
-    if not hopper_or_newer:
-        return "default"
-    return "flash4" if flash4_installed() else "cudnn"
+    return "flash4" if half and not deterministic and hopper_or_newer and flash4_installed() else "flash"
 
 
 @lru_cache(maxsize=1)

@@ -42,7 +42,7 @@ class StepPlan:
 
 
 _KEPT = {"none": "all blocks", "every_other": "every other block", "every_block": "no block"}
-_KERNELS = {"default": "PyTorch's choice", "flash4": "FlashAttention-4", "cudnn": "cuDNN"}
+_KERNELS = {"default": "PyTorch's choice", "flash": "PyTorch's flash", "flash4": "FlashAttention-4", "cudnn": "cuDNN"}
 
 
 def plan_step(settings: RunSettings, flow: SparseStructureFlow, device: torch.device, world_size: int) -> StepPlan:
