@@ -176,12 +176,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_named_and_keeps_the_la
 
     monkeypatch.setattr(training_data, "build_batch", poisoned)
     with pytest.raises(
-        RandsceneError, match=r"not finite at step 3 \(samples 0.*last good checkpoint is .*step_0000002"
+        RandsceneError, match=r"the loss is not finite at step 3 \(samples 0.*last good checkpoint is .*step_0000002"
     ):
         train([dataset], tiny("optimiser.steps=4"), tmp_path / "run")
     kept = weights(tmp_path / "run")
     assert all(torch.equal(good[name], kept[name]) for name in good)
     assert all(bool(value.isfinite().all()) for value in kept.values())
+
+
+def test_an_infinite_gradient_of_a_sound_loss_is_told_apart_for_it_may_be_a_kernels_fault(
+    dataset, tmp_path, monkeypatch
+):
+    real = torch.nn.utils.clip_grad_norm_
+
+    def overflowing(parameters, limit):
+        parameters[0].grad[0] = float("inf")
+        return real(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", overflowing)
+    with pytest.raises(RandsceneError, match=r"the gradient is not finite at step 1 .*hardware\.attention=math"):
+        train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

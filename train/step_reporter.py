@@ -51,13 +51,15 @@ class StepReporter:
         instances = scenes * settings.data.instances_per_scene
         self._flops = step_flops(settings.model, tokens, scenes=scenes, instances=instances)
 
-    def show(self, pending: PendingStep) -> bool:
-        """Wait for a step and tell it; False if its loss or gradient is not finite."""
+    def show(self, pending: PendingStep) -> str:
+        """Wait for a step and tell it, unless it is not finite: then `loss` or, if the loss is, `gradient`; else ""."""
         norm, waited, stop, *by_time = pending.values.tolist()
         scene, instance = branch_means(by_time)
         processes = self._group.size
-        if not all(map(math.isfinite, (scene, instance, norm))):
-            return False
+        if not (math.isfinite(scene) and math.isfinite(instance)):
+            return "loss"
+        if not math.isfinite(norm):
+            return "gradient"
         self.stop_asked = stop > 0
         seconds = pending.seconds
         self.last_loss = self._settings.optimiser.scene_weight * scene + instance
@@ -77,7 +79,7 @@ class StepReporter:
             self.log.write(metrics, LossByTime.from_vector(by_time))
             if self._progress is not None:
                 self._progress(metrics)
-        return True
+        return ""
 
     def close(self) -> None:
         if self.log is not None:

@@ -312,15 +312,17 @@ class _Trainer:
         return contextlib.nullcontext()
 
     def _look(self, pending: PendingStep | None, reporter: StepReporter) -> None:
-        if pending is not None and not reporter.show(pending):
-            raise RandsceneError(self._not_finite(pending))
+        if pending is not None and (broken := reporter.show(pending)):
+            raise RandsceneError(self._not_finite(pending, broken))
 
-    def _not_finite(self, pending: PendingStep) -> str:
+    def _not_finite(self, pending: PendingStep, broken: str) -> str:
         kept = list_checkpoints(self.out)
+        # A sound loss with an infinite gradient is more often a kernel's fault than the learning rate's.
+        cure = ", or other kernels: hardware.attention=math" if broken == "gradient" else ""
         return (
-            f"the loss or gradient is not finite at step {pending.step} (samples {', '.join(pending.keys)}): "
+            f"the {broken} is not finite at step {pending.step} (samples {', '.join(pending.keys)}): "
             f"{f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'}; "
-            "try a smaller optimiser.lr"
+            f"try a smaller optimiser.lr{cure}"
         )
 
     def _update_average(self) -> None:

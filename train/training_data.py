@@ -20,6 +20,7 @@ from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.process_group import ProcessGroup
 from randscene.train.settings import RunSettings
 from randscene.train.step_plan import StepPlan
+from randscene.worker_pool import usable_cores
 
 MicroBatch = tuple[GroupBatch, GroupDraws]
 
@@ -101,7 +102,8 @@ def micro_batches(
         batch_size=plan.groups,
         rank=group.rank,
         world_size=group.size,
-        num_workers=settings.data.loader_workers,
+        # More than there are cores for read no faster; how many there are changes nothing of what is read.
+        num_workers=min(settings.data.loader_workers, usable_cores()),
         collate_at=_MicroBatches(settings, source, plan.groups_at_once),
         pin_memory=group.device.type == "cuda",
         worker_init_fn=_leave_signals_to_the_trainer,

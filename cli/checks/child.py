@@ -7,7 +7,7 @@ import sys
 
 from randscene.cli.checks.catalogue import Check, by_name, function_of
 from randscene.cli.checks.finding import Finding, Options, absent, problem, warning
-from randscene.errors import RandsceneError
+from randscene.errors import RandsceneError, first_line
 
 
 def main() -> None:
@@ -33,17 +33,12 @@ def outcome(check: Check, options: Options) -> Finding:
             return _failed(check, f"the module {error.name} is missing", "reinstall: pip install randscene")
         return absent(f"{name} is not installed", f"pip install 'randscene[{check.use}]'")
     except ImportError as error:
-        return _failed(check, f"cannot import: {one_line(error)}", check.cure)
+        return _failed(check, f"cannot import: {first_line(error)}", check.cure)
     except RandsceneError as error:
-        found, _, cure = one_line(error).partition("; ")
+        found, _, cure = first_line(error).partition("; ")
         return _failed(check, found, cure or check.cure)
     except Exception as error:  # whatever a broken library raises is the finding
-        return _failed(check, f"{type(error).__name__}: {one_line(error)}", check.cure)
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's words, or its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return _failed(check, f"{type(error).__name__}: {first_line(error)}", check.cure)
 
 
 def _failed(check: Check, found: str, cure: str) -> Finding:
