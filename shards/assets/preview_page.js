@@ -72,23 +72,27 @@ function showScene(scene, wanted, entered) {
 /* ---- keys ---- */
 
 function keyInScene(event) {
-  const first = firstView[scenePage.scene], end = firstView[scenePage.scene + 1];
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (step) {
-    const next = Math.max(first, Math.min(end - 1, scenePage.view + step));
-    if (next !== scenePage.view) openView(next, true);
-    if (scenePage.strip.contains(document.activeElement)) scenePage.thumbs[next - first].focus();
-    return true;
-  }
   const link = { n: scenePage.next, p: scenePage.previous }[event.key];
   if (link) {
     if (link.hasAttribute("href")) go(link.getAttribute("href"), true);
     return true;
   }
+  if (event.key === "Escape") {
+    go(addressOf(filter), false);
+    return true;
+  }
+  if (!scenePage.data) return false; // the scene is still on its way: the rest has nothing to act on
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (step) {
+    const first = firstView[scenePage.scene], end = firstView[scenePage.scene + 1];
+    const next = Math.max(first, Math.min(end - 1, scenePage.view + step));
+    if (next !== scenePage.view) openView(next, true);
+    if (scenePage.strip.contains(document.activeElement)) scenePage.thumbs[next - first].focus();
+    return true;
+  }
   if (/^[1-9]$/.test(event.key)) scenePage.showAlone(Number(event.key));
   else if (event.key === "i") scenePage.setOverlay(overlay > 0 ? 0 : 0.45);
   else if (event.key === " " && !event.target.closest("button,a,summary")) turning = !turning;
-  else if (event.key === "Escape") go(addressOf(filter), false);
   else return false;
   return true;
 }
@@ -112,7 +116,7 @@ addEventListener("keydown", (event) => {
     form.search.select();
   } else if (event.key === "?") byId("help").showModal();
   else if (event.key === "t") toggleTheme();
-  else if (current === "scene" && scenePage.data) {
+  else if (current === "scene") {
     if (!keyInScene(event)) return;
   } else if (current === "dataset" && event.key === "Escape") go(addressOf(filter), false);
   else if (current === "views" && event.key.startsWith("Arrow") && (event.target === document.body || event.target === byId("skip"))) gallery.focus();
