@@ -14,7 +14,7 @@ from test_build import BUILD, FAST, promised_bytes
 from randscene.generator.failures import read_failures
 from randscene.shards.store import open_store
 
-KILLS = 50
+KILLS = 30
 SCENES = [*FAST, "splits.train.scenes=24", "render.resolution=160", "cameras.views=12"]
 
 
@@ -25,7 +25,7 @@ def start(lock_path: Path, root: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_fifty_kills_at_random_instants_end_in_the_same_bytes(lock_path, tmp_path):
+def test_thirty_kills_at_random_instants_end_in_the_same_bytes(lock_path, tmp_path):
     psutil = pytest.importorskip("psutil")
     assert start(lock_path, tmp_path / "calm").wait(120) == 0
     chance = random.Random(11)
