@@ -1,17 +1,16 @@
 """What the Hub reads of a dataset card: the YAML front matter, and the licences that it is derived from."""
 
-import json
 import re
 from collections import Counter
 from typing import Any
 
 import yaml
 
-from randscene.errors import DatasetError
+from randscene.shards.asset_lock import read_records
 from randscene.shards.shard_index import ShardIndex
 from randscene.shards.store import Store
 
-CREDITS, LOCK = "ATTRIBUTION.md", "assets.lock.jsonl"
+CREDITS = "ATTRIBUTION.md"
 HUB_LICENCES = frozenset(
     {
         *("apache-2.0", "mit", "unlicense", "odc-by", "odbl", "pddl", "gpl-3.0", "cc0-1.0"),
@@ -46,19 +45,11 @@ def licences_of(store: Store, info: dict[str, Any]) -> dict[str, int]:
     DatasetError
         If a line of the lock is not a record.
     """
-    counts: Counter[str] = Counter()
-    try:
-        with store.open(LOCK) as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    record = json.loads(line)
-                    if record["status"] == "ok":
-                        counts[str(record["licence"])] += 1
-                except (ValueError, KeyError, TypeError) as error:
-                    raise DatasetError(f"{store.url}/{LOCK}, line {number} is not an asset record") from error
-    except FileNotFoundError:
+    usable = read_records(store, lambda record: str(record["licence"]) if record["status"] == "ok" else None)
+    if usable is None:
         licence = (info.get("spec") or {}).get("licence")
         return {str(licence): 0} if licence else {}
+    counts = Counter(licence for licence in usable if licence is not None)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from randscene.errors import DatasetError
-from randscene.shards.card_metadata import CREDITS, LOCK, front_matter, licences_of, not_commercial
+from randscene.shards.asset_lock import LOCK
+from randscene.shards.card_metadata import CREDITS, front_matter, licences_of, not_commercial
 from randscene.shards.dataset import Dataset, open_dataset, read_info, shard_files
 from randscene.shards.shard_index import ShardIndex, read_indices
 from randscene.shards.store import Store, open_store

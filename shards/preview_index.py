@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from randscene.errors import DatasetError
+from randscene.shards.asset_lock import read_records
 from randscene.shards.dataset import Dataset
 from randscene.shards.preview_plan import direction
 from randscene.shards.store import Store
 
-LOCK = "assets.lock.jsonl"
 READERS = 8
 """Samples whose labels are read at a time: what an object store needs to answer quickly."""
 BATCH = 64
@@ -58,24 +58,15 @@ def read_assets(store: Store) -> dict[str, AssetNote]:
     Raises
     ------
     DatasetError
-        If a line of the lock is not readable.
+        If a line of the lock is not a record.
     """
-    found = dict[str, AssetNote]()
-    try:
-        lines = store.open(LOCK)
-    except FileNotFoundError:
-        return {}
-    with lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-                uid = str(record["uid"])
-                support = record.get("support")
-                carries = bool(support) and support.get("clearance", 0) > 0
-                found[uid] = AssetNote(category=str(record.get("category") or ""), carries=carries)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DatasetError(f"{store.url}/{LOCK}, line {number} is not readable; copy the lock again") from error
-    return found
+    return dict(read_records(store, _note) or [])
+
+
+def _note(record: dict[str, Any]) -> tuple[str, AssetNote]:
+    support = record.get("support") or {}
+    carries = support.get("clearance", 0) > 0
+    return str(record["uid"]), AssetNote(category=str(record.get("category") or ""), carries=carries)
 
 
 def read_labels(dataset: Dataset, scenes: Sequence[Sequence[int]]) -> Iterator[list[dict[str, Any]]]:

@@ -35,6 +35,22 @@ class Check:
 
 _RENDERS = "see docs/troubleshooting.md, A renderer that dies"
 
+
+def _frame(name: str, function: str, *, device: str = "", optional: bool = False, slow: bool = False) -> Check:
+    """A check that Blender renders a frame."""
+    return Check(
+        name=name,
+        function=function,
+        use="generate",
+        optional=optional,
+        device=device,
+        blender=True,
+        slow=slow,
+        timeout_s=240.0,
+        cure=_RENDERS,
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     Check(name="python", function="installation.python"),
     Check(name="core libraries", function="installation.core_libraries"),
@@ -51,38 +67,12 @@ CHECKS: tuple[Check, ...] = (
     Check(name="graphics cards", function="cards.graphics_cards", optional=True),
     Check(name="blender", function="rendering.blender", use="generate", timeout_s=240.0, cure=_RENDERS),
     Check(name="ray caster", function="rendering.ray_caster", use="generate", slow=True, timeout_s=180.0),
-    Check(
-        name="cycles, processor",
-        function="rendering.cycles_on_processor",
-        use="generate",
-        blender=True,
-        slow=True,
-        timeout_s=240.0,
-        cure=_RENDERS,
-    ),
+    _frame("cycles, processor", "rendering.cycles_on_processor", slow=True),
     *(
-        Check(
-            name=f"cycles, {kind}",
-            function="rendering.cycles_on_card",
-            device=kind.upper(),
-            use="generate",
-            optional=True,
-            blender=True,
-            slow=True,
-            timeout_s=240.0,
-            cure=_RENDERS,
-        )
+        _frame(f"cycles, {kind}", "rendering.cycles_on_card", device=kind.upper(), optional=True, slow=True)
         for kind in ("CUDA", "OptiX", "HIP", "oneAPI", "Metal")
     ),
-    Check(
-        name="eevee, EGL",
-        function="rendering.eevee",
-        use="generate",
-        optional=True,
-        blender=True,
-        timeout_s=240.0,
-        cure=_RENDERS,
-    ),
+    _frame("eevee, EGL", "rendering.eevee", optional=True),
     Check(name="ray", function="services.ray", use="generate", timeout_s=120.0),
     Check(name="torch", function="training.torch_and_card", use="train", timeout_s=180.0),
     Check(name="model step", function="training.model_step", use="train", slow=True, timeout_s=240.0),

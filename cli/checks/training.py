@@ -78,7 +78,7 @@ def model_step(options: Options) -> Finding:
     if not finite or not gradients:
         return problem(
             f"a step on {device.type} gives no finite gradients (attention: {backend})",
-            "train with: --set hardware.attention=default",
+            "train with: --set hardware.attention=math",
         )
     return ok(f"forward and backward on {device.type}, attention: {backend}", seconds=seconds, attention=backend)
 
