@@ -118,6 +118,15 @@ def test_the_scene_branch_runs_once_a_velocity_whatever_the_number_of_instances(
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_without_guidance_a_step_costs_one_velocity(flow):
+    rows = []
+    hook = flow.blocks[0].register_forward_hook(lambda module, args, out: rows.append(len(out)))
+    settings = SamplingSettings(steps=3, cfg_strength=0, cfg_interval=(0, 1))
+    sample(flow, *conditions([0], 1), generators=generators(0), settings=settings)
+    hook.remove()
+    assert len(rows) == 3
+
+
 def test_one_generator_a_scene_is_required(flow):
     with pytest.raises(ValueError, match="generators"):
         sample(flow, *conditions([0, 1], 2), generators=generators(0))

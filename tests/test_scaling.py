@@ -27,7 +27,12 @@ from randscene.errors import CheckpointError, DatasetError, RandsceneError, Spec
 from randscene.files import exclusive, write_atomic
 from randscene.generator.scene_glb import scene_glb
 from randscene.shards import open_dataset
+from randscene.train.batch import LatentSource
 from randscene.train.checkpoint import latest_checkpoint, load_run_settings, read_state
+from randscene.train.conditioned_flow import load_conditioned_flow
+from randscene.train.flow_matching import grouped_flow_loss
+from randscene.train.held_out_loss import T_MEAN, T_STD, TIMES, held_out_loss
+from randscene.train.image_conditioner import prepare_images
 from randscene.train.predict import Predictor
 from randscene.train.protocols import ISCENE, PROTOCOLS
 from randscene.train.scaling_plan import StudyFolder
@@ -35,6 +40,8 @@ from randscene.train.scaling_report import write_report
 from randscene.train.scaling_run import run_study
 from randscene.train.scaling_statistics import PowerLaw, fit_power_law, over_seeds, paired_difference, power_law
 from randscene.train.scaling_study import arm_settings, load_study, parse_study
+from randscene.train.training_data import open_split
+from randscene.train.validation import stratified_times
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -146,6 +153,38 @@ def test_the_results_have_one_row_for_each_arm_seed_set_and_metric(straight):
     assert comparison["low"] <= comparison["difference"] <= comparison["high"]
     assert "| small | 5 | 2 |" in (straight / "table.md").read_text()
     assert Image.open(straight / "scaling.png").size[0] > 300
+
+
+def test_the_held_out_loss_is_that_of_its_times_one_by_one(dataset, straight):
+    checkpoint = latest_checkpoint(straight / "runs" / "small-seed0")
+    settings, model = load_run_settings(checkpoint.parent.parent), load_conditioned_flow(checkpoint)
+    source = LatentSource(settings, sha256=read_state(checkpoint).data["encoder"]["sha256"], device="cpu")
+    sample = max(open_split(dataset, "val", settings.data.encoder), key=lambda sample: sample.n_instances)
+    count = sample.n_instances
+    assert count > 1
+    latents = torch.from_numpy(source.latents(sample, np.arange(1, count + 1)))
+    images = torch.from_numpy(prepare_images(sample, settings.conditioner.image_size))
+    totals = []
+    for number, time in enumerate(stratified_times(TIMES, mean=T_MEAN, std=T_STD)):
+        generator = torch.Generator().manual_seed(seeding.integer(3, sample.key, number, "held-out loss"))
+        noise = torch.randn(latents.shape, generator=generator)
+        with torch.no_grad():
+            loss = grouped_flow_loss(
+                model,
+                latents[:1],
+                latents[1:],
+                noise[:1],
+                noise[1:],
+                time.reshape(1),
+                images,
+                torch.ones(1, dtype=torch.bool),
+                torch.zeros(count, dtype=torch.int64),
+                half=False,
+            )
+        totals.append(loss.total().item())
+    found = held_out_loss(checkpoint, dataset, split="val", keys=[sample.key], seed=3, device="cpu")[sample.key]
+    assert found["total"] == pytest.approx(np.mean(totals), rel=1e-5)
+    assert found["total"] == found["scene"] + found["instance"]
 
 
 def test_a_finished_study_does_nothing_and_an_added_arm_or_seed_costs_only_itself(dataset, straight, tmp_path):

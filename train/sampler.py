@@ -45,14 +45,15 @@ def time_steps(steps: int, rescale_t: float) -> NDArray[Any]:
 def euler_steps(velocity: Velocity, noise: Tensor, settings: SamplingSettings) -> Iterator[EulerStep]:
     """Integrate from `noise` (B, ...), yielding each step's state; the last one's `x` is the sample.
 
-    Guidance is on while the time that a step starts from lies in `cfg_interval`, ends included.
+    Guidance is on while the time that a step starts from lies in `cfg_interval`, ends included, and its strength is not
+    0.
     """
     x, w = noise, settings.cfg_strength
     low, high = settings.cfg_interval
     times = time_steps(settings.steps, settings.rescale_t).tolist()
     for t, t_next in itertools.pairwise(times):
         scaled = torch.full((len(x),), 1000 * t, dtype=torch.float32, device=x.device)
-        guided = low <= t <= high
+        guided = w != 0 and low <= t <= high  # without guidance the second velocity would count for nothing
         v = velocity(x, scaled, True)
         if guided:
             v = (1 + w) * v - w * velocity(x, scaled, False)
