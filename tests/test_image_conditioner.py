@@ -94,6 +94,21 @@ def test_equal_patches_at_different_places_give_different_tokens():
     assert torch.pdist(tokens).min() > 0.1
 
 
+def test_attention_is_computed_in_float32_in_a_run_of_16_bits(monkeypatch):
+    seen = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*tensors):
+        seen.append({tensor.dtype for tensor in tensors})
+        return attention(*tensors)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    encoder = MiniConditioner(image_size=32, patch_size=8, channels=16, num_blocks=2, num_heads=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        encoder(torch.rand(1, 3, 32, 32)).sum().backward()
+    assert seen == [{torch.float32}] * 2
+
+
 def test_initial_weights_follow_from_the_seed_alone():
     torch.manual_seed(1)
     first = MiniConditioner(seed=5).state_dict()

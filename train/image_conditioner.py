@@ -211,7 +211,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, length, channels = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(*qkv.unbind(0))
+        # In float32 whatever the run's precision: nothing bounds these logits, and where they grow large the fused
+        # kernels' backward passes in 16 bits have returned gradients a thousand times too large.
+        with torch.autocast(x.device.type, enabled=False):
+            attended = F.scaled_dot_product_attention(*qkv.float().unbind(0)).to(qkv.dtype)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, length, channels))
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
 
