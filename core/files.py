@@ -73,9 +73,11 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     RandsceneError
-        If the disk is full, read-only or not writable.
+        If the disk is full, read-only or not writable, or `path` is a folder.
     """
     target = Path(path)
+    if target.is_dir():
+        raise RandsceneError(f"cannot write {target}: a folder has this name; choose another path")
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(temporary_name(target.name))

@@ -146,8 +146,9 @@ def skinning_matrices(
     share[share.sum(axis=1) == 0, 0] = 1.0
     share /= share.sum(axis=1, keepdims=True)
     used = np.where(share > 0, joints, 0)
-    if used.size and used.max() >= len(matrices):
-        raise AssetError("bad_index", f"a vertex follows joint {used.max()} of {len(matrices)}")
+    if used.size and not 0 <= used.min() <= used.max() < len(matrices):
+        worst = used.min() if used.min() < 0 else used.max()
+        raise AssetError("bad_index", f"a vertex follows joint {worst} of {len(matrices)}")
     result = np.zeros((len(share), 3, 4))
     for column in range(share.shape[1]):
         result += share[:, column, None, None] * matrices[used[:, column], :3]

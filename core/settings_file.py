@@ -45,6 +45,8 @@ def read_settings_file(name_or_path: str | Path, *, presets: Path, kind: str) ->
         known = ", ".join(preset_names(presets))
         hint = did_you_mean(str(name_or_path), preset_names(presets))
         raise SpecError(f"no preset or {kind} file called {name_or_path}: presets are {known}{hint}") from error
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not readable as YAML: {first_line(error)}") from error
     return data

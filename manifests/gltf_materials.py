@@ -81,12 +81,13 @@ class GltfMaterials:
             emissive *= channel_means(decoded(*self._open(material["emissiveTexture"])), levels)[:3]
         picture = self._open(base["baseColorTexture"]) if "baseColorTexture" in base else None
         color = np.asarray(base.get("baseColorFactor", (1, 1, 1, 1)), dtype=np.float32)
+        cutoff = material.get("alphaCutoff", 0.5)
         if (
             color.shape != (4,)
             or emissive.shape != (3,)
-            or not (np.isfinite(color).all() and np.isfinite(emissive).all())
+            or not np.isfinite([*color, *emissive, metallic, roughness, cutoff]).all()
         ):
-            raise AssetError("malformed", "a colour of a material is not made of finite numbers")
+            raise AssetError("malformed", "a material is not made of finite numbers")
         mode = material.get("alphaMode", "OPAQUE")
         return Surface(
             base_color=color,
@@ -95,7 +96,7 @@ class GltfMaterials:
             roughness=float(roughness),
             emissive=emissive.astype(np.float32),
             alpha_mode=mode if mode in ("MASK", "BLEND") else "OPAQUE",
-            alpha_cutoff=float(material.get("alphaCutoff", 0.5)),
+            alpha_cutoff=float(cutoff),
         )
 
     def _open(self, reference: dict[str, Any]) -> tuple["Image", str]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import pydantic
 
 from randscene import canonical_json
-from randscene.errors import LockError
+from randscene.errors import LockError, first_line
 from randscene.files import sha256_of, write_atomic
 from randscene.manifests.asset_record import AssetRecord
 
@@ -223,8 +223,13 @@ def _read_remote(url: str) -> bytes:
         fsspec = importlib.import_module("fsspec")
     except ImportError as error:
         raise LockError(f"{url}: reading a URL needs fsspec: pip install fsspec") from error
-    with fsspec.open(url, "rb") as handle:
-        data: bytes = handle.read()
+    try:
+        with fsspec.open(url, "rb") as handle:
+            data: bytes = handle.read()
+    except OSError:
+        raise
+    except Exception as error:  # each store's client raises errors of its own
+        raise LockError(f"{url}: the asset lock cannot be read: {first_line(error)}") from error
     return data
 
 

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,47 +100,32 @@ def objaverse(
             raise LockError(f"{options.metadata}: no row is left ({_listed(left_out)})")
     files = ObjaverseFiles(folder, options.network)
     places = files.mesh_paths()
-    category_of = {} if options.lvis is None else _lvis(files, options.lvis)
+    category_of = None if options.lvis is None else _lvis(files, options.lvis)
     population = list(places)
     if options.metadata is not None:
         left_out.update(not_in_objaverse=sum(uid not in places for uid in sha256))
         population = [uid for uid in sha256 if uid in places]
-    if options.lvis is not None:
+    if category_of is not None:
         before = len(population)
         population = [uid for uid in population if uid in category_of]
         if options.metadata is not None:
             left_out.update(not_in_lvis=before - len(population))
     population.sort(key=lambda uid: hashlib.sha256(f"{seed}:{uid}".encode()).digest())
     reader = _AnnotationReader(files, places, options.network.downloads, progress)
-    chosen: list[Candidate] = []
-    policy = policy or LicencePolicy()
-    at = 0
-    while at < len(population) and (count is None or len(chosen) < count):
-        # Every batch reads every file of annotations: one that allows for refusals saves a second round.
-        size = len(population) if count is None else _LEAST_BATCH + 3 * (count - len(chosen)) // 2
-        batch = population[at : at + size]
-        annotations = reader.read(batch)
-        for uid in batch:
-            if count is not None and len(chosen) == count:
-                break
-            known = annotations.get(uid) or _annotation(uid, {})
-            if not policy.accepts(known.licence):
-                left_out.update(licence_refused=1)
-                continue
-            chosen.append(
-                Candidate(
-                    uid=uid,
-                    source="objaverse",
-                    path=assets / f"{uid}.glb",
-                    licence=known.licence,
-                    attribution=known.attribution,
-                    up_axis="Y",
-                    category=category_of.get(uid, known.category),
-                    sha256=sha256.get(uid),
-                    remote=places[uid],
-                )
-            )
-        at += size
+    chosen = [
+        Candidate(
+            uid=uid,
+            source="objaverse",
+            path=assets / f"{uid}.glb",
+            licence=known.licence,
+            attribution=known.attribution,
+            up_axis="Y",
+            category=known.category if category_of is None else category_of[uid],
+            sha256=sha256.get(uid),
+            remote=places[uid],
+        )
+        for uid, known in _taken(population, reader, policy or LicencePolicy(), count, left_out)
+    ]
     left_out = +left_out
     if not chosen:
         raise LockError(f"no Objaverse object is left to take ({_listed(left_out) or 'the selection is empty'})")
@@ -159,6 +144,32 @@ def objaverse(
         stop=files.stop,
         fetches=options.network.downloads,
     )
+
+
+def _taken(
+    population: list[str],
+    reader: "_AnnotationReader",
+    policy: LicencePolicy,
+    count: int | None,
+    left_out: Counter[str],
+) -> Iterator[tuple[str, _Annotation]]:
+    """The first `count` objects, in the given order, that the policy accepts; those that it refuses are counted."""
+    taken = at = 0
+    while at < len(population) and taken != count:
+        # Every batch reads every file of annotations: one that allows for refusals saves a second round.
+        size = len(population) if count is None else _LEAST_BATCH + 3 * (count - taken) // 2
+        batch = population[at : at + size]
+        annotations = reader.read(batch)
+        for uid in batch:
+            if taken == count:
+                return
+            known = annotations.get(uid) or _annotation(uid, {})
+            if policy.accepts(known.licence):
+                taken += 1
+                yield uid, known
+            else:
+                left_out.update(licence_refused=1)
+        at += size
 
 
 def _lvis(files: ObjaverseFiles, names: tuple[str, ...]) -> dict[str, str]:

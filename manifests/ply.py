@@ -75,7 +75,8 @@ def ply_parts(path: Path) -> list[MeshPart]:
     counts = np.array([len(polygon) for polygon in lists], dtype=np.int64)
     corners = np.concatenate([np.ravel(polygon) for polygon in lists]).astype(np.int64)
     if corners.size and not 0 <= corners.min() <= corners.max() < len(points):
-        raise AssetError("bad_index", f"{path}: a face refers to vertex {corners.max()} of {len(points)}")
+        worst = corners.min() if corners.min() < 0 else corners.max()
+        raise AssetError("bad_index", f"{path}: a face refers to vertex {worst} of {len(points)}")
     _check_polygons(corners, counts)
     faces = corners[triangulated(corners, counts, points)]
     color = _colors(vertex)

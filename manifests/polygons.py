@@ -74,11 +74,8 @@ def _larger(rows: NDArray[np.int64], points: NDArray[np.floating[Any]]) -> NDArr
         ears = mapbox_earcut.triangulate_float64(flat, np.array([count], np.uint32)).astype(np.int64).reshape(-1, 3)
         if len(ears) != count - 2:
             continue  # it crosses itself; no cut is right
-        if (
-            np.cross(flat[ears[:, 1]] - flat[ears[:, 0]], flat[ears[:, 2]] - flat[ears[:, 0]]).sum()
-            * normals[index, drop]
-            < 0
-        ):
+        first, second = flat[ears[:, 1]] - flat[ears[:, 0]], flat[ears[:, 2]] - flat[ears[:, 0]]
+        if (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).sum() * normals[index, drop] < 0:
             ears = ears[:, ::-1]
         result[index] = rows[index][ears]
     return result.reshape(-1, 3)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ _Y_UP = (".glb", ".gltf", *CONVERTED_SUFFIXES)
 _HASHING_THREADS = 8
 _LONGEST_CREDIT = 2000
 _UNREADABLE = "unreadable-"
+_LEFT_OUT = {"link_out_of_folder": "links that lead out of it", "name_not_utf8": "files whose names are no UTF-8"}
+"""Files of a folder that are left out, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +113,7 @@ def directory(
 
     A manifest in the folder may say more of each (see `folder_manifest`). Where it does not, an asset's uid is the
     start of its sha256. Links to files outside of the folder are left out: whoever made the folder may not have meant
-    to hand those out, and they do not move with it.
+    to hand those out, and they do not move with it. So are files whose names are no UTF-8: no lock could name them.
 
     Parameters
     ----------
@@ -135,18 +138,20 @@ def directory(
         raise LockError(f"{folder}: no such folder: give --path the folder that holds the meshes")
     rows = read_folder_manifest(folder)
     root, own = folder.resolve(), assets.resolve()
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
     files: list[Path] = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in SOURCE_SUFFIXES or not path.is_file() or own in path.resolve().parents:
             continue
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            left_out["link_out_of_folder"] = left_out.get("link_out_of_folder", 0) + 1
-            continue
-        files.append(path)
+            left_out["link_out_of_folder"] += 1
+        elif not _is_text(path.resolve()):
+            left_out["name_not_utf8"] += 1
+        else:
+            files.append(path)
     if not files:
-        links = f", only {left_out['link_out_of_folder']} links that lead out of it" if left_out else ""
-        raise LockError(f"{folder}: no {', '.join(SOURCE_SUFFIXES)} file in it or below{links}")
+        only = "".join(f", only {count} {_LEFT_OUT[reason]}" for reason, count in left_out.items())
+        raise LockError(f"{folder}: no {', '.join(SOURCE_SUFFIXES)} file in it or below{only}")
     names = {path: path.relative_to(folder).as_posix() for path in files}
     if absent := len(rows.keys() - set(names.values())):
         left_out["manifest_row_without_file"] = absent
@@ -158,7 +163,16 @@ def directory(
         if digest not in first:
             row = {"licence": licence, "attribution": attribution} | _stated(rows.get(names[path], {}))
             first[digest] = _candidate(path.resolve(), digest, row, assets=assets, up_axis=up_axis)
-    return Listing(candidates=list(first.values()), duplicates=len(files) - len(first), left_out=left_out)
+    return Listing(candidates=list(first.values()), duplicates=len(files) - len(first), left_out=dict(left_out))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be written into a lock: names of other systems may hold bytes that are no UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stated(row: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FieldOfView = Annotated[float | tuple[float, float], BeforeValidator(_field_of_v
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SplitSpec(_Section):

@@ -66,7 +66,9 @@ def obj_parts(path: Path, *, textures: TextureRules) -> list[MeshPart]:
     points = np.array(document.points, dtype=np.float64).reshape(-1, 3).astype(np.float32)
     colors = None
     if len(document.colors) == len(document.points):
-        colors = linear_from_srgb(np.clip(np.array(document.colors, dtype=np.float32), 0, 1).reshape(-1, 3))
+        colors = linear_from_srgb(
+            np.clip(np.nan_to_num(np.array(document.colors, dtype=np.float32)), 0, 1).reshape(-1, 3)
+        )
     uv = np.array(document.uv, dtype=np.float64).reshape(-1, 2) * (1, -1) + (0, 1)
     return [_part(group, surfaces.get(name), points, colors, uv) for name, group in document.groups.items()]
 

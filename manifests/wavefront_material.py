@@ -57,7 +57,7 @@ def _entries(path: Path) -> dict[str, dict[str, list[str]]]:
     """Statements of each material, by lower-case keyword."""
     materials: dict[str, dict[str, list[str]]] = {}
     current: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

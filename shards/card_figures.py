@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from randscene.shards.dataset import Dataset
 from randscene.shards.preview_data import PALETTE, spread
-from randscene.shards.shard_index import ShardIndex
+from randscene.shards.shard_index import ShardIndex, instances_by_scene
 
 SCENES = 6
 TILE, GAP = 192, 4
@@ -51,10 +51,7 @@ def charts(indexes: Sequence[ShardIndex]) -> bytes | None:
     filled = [index for index in indexes if len(index)]
     if not filled:
         return None
-    objects: dict[str, int] = {}
-    for index in filled:
-        objects |= {key.partition("_")[0]: count for key, count in zip(index.keys, index.n_instances.tolist())}
-    counts = np.array(list(objects.values()))
+    counts = np.array(list(instances_by_scene(filled).values()))
     pixels = np.concatenate([index.min_visible_pixels for index in filled])
     ratios = [index.min_visible_ratio for index in filled if index.min_visible_ratio is not None]
     panels: list[Callable[[ImageDraw.ImageDraw, int], None]] = [

@@ -315,6 +315,8 @@ def read_info(store: Store) -> dict[str, Any]:
     for field, kind in (("name", str), ("fingerprint", str), ("splits", dict)):
         if not isinstance(info.get(field), kind):
             raise DatasetError(f"{store.url}/dataset.json has no {field}: use the release that wrote the dataset")
+    if not all(isinstance(counts, dict) for counts in info["splits"].values()):
+        raise DatasetError(f"{store.url}/dataset.json has no counts of its splits; copy it again")
     return info
 
 
@@ -345,7 +347,8 @@ def committed_shards(store: Store, split: str | None) -> list[Shard]:
     if not names:
         others = sorted({match[1] for name in sizes if (match := _SHARD.fullmatch(name))})
         held = f"it has {', '.join(others)}" if others and split not in others else "the build has not got that far"
-        raise DatasetError(f"{store.url} has no committed shard of split {split}: {held}")
+        which = "" if split is None else f" of split {split}"
+        raise DatasetError(f"{store.url} has no committed shard{which}: {held}")
     indices = read_indices(store, "shards", names, sizes)
     return [Shard(name=f"{name}.tar", index=index) for name, index in zip(names, indices)]
 
@@ -371,7 +374,7 @@ def _all_there(url: str, info: dict[str, Any], split: str | None, shards: list[S
     samples = sum(len(shard.index) for shard in shards)
     if (shards_told, samples_told) != (len(shards), samples):
         raise DatasetError(
-            f"{url}: dataset.json says {samples_told} samples in {shards_told} shards for split {split}, "
+            f"{url}: dataset.json says {samples_told} samples in {shards_told} shards for {', '.join(splits)}, "
             f"found {samples} in {len(shards)}; copy the missing shards or build the dataset again"
         )
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from randscene.errors import DatasetError
 from randscene.shards.asset_lock import LOCK
 from randscene.shards.card_metadata import CREDITS, front_matter, licences_of, not_commercial
 from randscene.shards.dataset import Dataset, open_dataset, read_info, shard_files
-from randscene.shards.shard_index import ShardIndex, read_indices
+from randscene.shards.latent_sidecar import sidecar_folder, whole_sets
+from randscene.shards.shard_index import ShardIndex, instances_by_scene, read_indices
 from randscene.shards.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -91,18 +93,20 @@ _FRAMES = """## Frames and units
 """
 
 
-def write_card(folder: str | Path, info: dict[str, Any] | None = None) -> None:
+def write_card(folder: str | Path, *, pictures: bool = True) -> None:
     """Write `README.md`, the dataset card, and its pictures in `card/` into a dataset folder.
 
-    Everything in it comes from `dataset.json`, the lock, the shard indexes and a few samples, so that the same dataset
-    gets the same bytes; those of the pictures also depend on the version of Pillow, which the fingerprint holds.
+    Everything in it comes from `dataset.json`, the lock, the shard indexes, a few samples and the indexes of latents
+    beside the shards, so that the same dataset gets the same bytes; those of the pictures also depend on the version of
+    Pillow, which the fingerprint holds.
 
     Parameters
     ----------
     folder : path or URL
         Dataset folder.
-    info : dict, optional
-        Content of `dataset.json`; read from the folder by default.
+    pictures : bool
+        Draw the pictures, which is for the sole writer of the dataset; otherwise those that there are stay. The text
+        may be written by several processes at once: the last one has seen all latents that are there.
 
     Raises
     ------
@@ -112,32 +116,38 @@ def write_card(folder: str | Path, info: dict[str, Any] | None = None) -> None:
         If the folder cannot be written.
     """
     store = open_store(folder)
-    info = read_info(store) if info is None else info
+    info = read_info(store)
     names, _, sizes = shard_files(store, None)
-    indexes = read_indices(store, "shards", names, sizes)
+    shards = dict(zip(names, read_indices(store, "shards", names, sizes)))
+    indexes = list(shards.values())
     licences = licences_of(store, info)
+    split = _first_split(info, indexes)
     dataset, meta = None, None
     if any(len(index) for index in indexes):
         try:
-            dataset = open_dataset(store.url, split=_first_split(info, indexes))
+            dataset = open_dataset(store.url, split=split)
             meta = dataset[0].meta
         except DatasetError as error:
             log.warning("the dataset card shows no views: %s", error)
-    pictures = _write_pictures(store, indexes, dataset)
-    parts = [
+    shown = _write_pictures(store, indexes, dataset) if pictures else {VIEWS, CHARTS}.intersection(store.sizes(FIGURES))
+    above = [
         front_matter(info, indexes, licences, meta),
         f"# {info['name']}\n",
         f"{_sentence(info)}\n",
-        _picture(VIEWS, "Views of some scenes, and the instances that each pixel shows", pictures),
+        _picture(VIEWS, "Views of some scenes, and the instances that each pixel shows", shown),
         _splits(info, indexes),
         _objects(indexes),
-        _picture(CHARTS, "Objects a scene, and how well the least visible object of a view can be seen", pictures),
+        _picture(CHARTS, "Objects a scene, and how well the least visible object of a view can be seen", shown),
         _members(indexes),
     ]
-    if dataset is not None:
-        parts.append(_READ.format(split=_first_split(info, indexes)))
-    parts += [_FRAMES, _licences(licences), _origin(info), _files(store), _limits(info, licences), _settings(info)]
-    store.write("README.md", "\n".join(part for part in parts if part))
+    below = [
+        _READ.format(split=split) if dataset is not None else "",
+        *(_FRAMES, _licences(licences), _origin(info), _files(store), _limits(info, licences), _settings(info)),
+    ]
+    told = None
+    while told != (latents := _latents(store, shards, split)):  # more may have come since they were looked at
+        told = latents
+        store.write("README.md", "\n".join(part for part in [*above, latents, *below] if part))
 
 
 def _write_pictures(store: Store, indexes: list[ShardIndex], dataset: Dataset | None) -> set[str]:
@@ -205,9 +215,7 @@ def _splits(info: dict[str, Any], indexes: list[ShardIndex]) -> str:
 
 
 def _objects(indexes: list[ShardIndex]) -> str:
-    counts: dict[str, int] = {}
-    for index in indexes:
-        counts |= {key.partition("_")[0]: count for key, count in zip(index.keys, index.n_instances.tolist())}
+    counts = instances_by_scene(indexes)
     if not counts:
         return ""
     numbers, scenes = np.unique(list(counts.values()), return_counts=True)
@@ -230,6 +238,24 @@ def _members(indexes: list[ShardIndex]) -> str:
     ]
     note = "The picture of an instance is `rgb * (ids == i)`. A view in which an object shows no pixel is no sample."
     return "\n".join([*lines, "", note, ""])
+
+
+def _latents(store: Store, shards: Mapping[str, ShardIndex], split: str) -> str:
+    """The section on latents beside the shards; empty where there are none."""
+    sets = whole_sets(store, shards)
+    if not sets:
+        return ""
+    words = (
+        "Beside the shards lie sparse-structure latents of every sample: of its scene, then of its instances, "
+        "(N+1, 8, 16, 16, 16) float16. Their tars have the keys of the shards, in the same order."
+    )
+    lines = ["## Latents", "", words, "", "| encoder | SHA-256 of its weights | folder | size |", "|---|---|---|---:|"]
+    for item in sets:
+        size = human_bytes(sum(index.tar_bytes for index in item.shards.values()))
+        lines.append(f"| {item.label} | `{item.sha256}` | `{sidecar_folder(item.sha256)}` | {size} |")
+    read = f'dataset = open_dataset(".", split="{split}", latents="{sets[0].sha256[:12]}")'
+    lines += ["", "```python", "from randscene.shards import open_dataset", "", read, "print(dataset[0].latents.shape)"]
+    return "\n".join([*lines, "```", ""])
 
 
 def _licences(licences: dict[str, int]) -> str:

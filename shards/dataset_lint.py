@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from randscene.errors import DatasetError, RandsceneError
+from randscene.shards.checksums import NAME as CHECKSUMS
+from randscene.shards.checksums import read_checksums
 from randscene.shards.dataset import read_info, shard_files
 from randscene.shards.latent_sidecar import belongs, latent_sets, sidecar_folder
 from randscene.shards.shard_index import ShardIndex
 from randscene.shards.shard_lint import LintReport, ShardFindings, ShardJob, lint_latents, lint_shard
 from randscene.shards.store import Store, open_store
 from randscene.worker_pool import worker_pool
-
-CHECKSUMS = "SHA256SUMS"
 
 
 def lint(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> LintReport:
@@ -137,17 +137,13 @@ def _latents(store: Store, indices: Mapping[str, ShardIndex], report: LintReport
 
 
 def _checksums(store: Store, indices: Mapping[str, ShardIndex], report: LintReport) -> None:
-    """`SHA256SUMS`, as `sha256sum` writes it: one line a shard, `hash  path`."""
-    try:
-        lines = store.read(CHECKSUMS).decode(errors="replace").splitlines()
-    except FileNotFoundError:
+    if CHECKSUMS not in store.sizes(""):
         return
-    told = {}
-    for number, line in enumerate(lines, start=1):
-        digest, _, path = line.partition("  ")
-        if len(digest) != 64 or not path:
-            report.add(f"{CHECKSUMS}, line {number}", "is not a hash and a path")
-        told[path] = digest
+    try:
+        told = read_checksums(store)
+    except DatasetError as error:
+        report.add(CHECKSUMS, str(error))
+        return
     for name, index in indices.items():
         stated = told.get(f"shards/{name}.tar")
         if stated != index.tar_sha256:
@@ -157,7 +153,7 @@ def _checksums(store: Store, indices: Mapping[str, ShardIndex], report: LintRepo
 
 def _recipes(store: Store, report: LintReport) -> dict[int, dict[str, Any]] | None:
     try:
-        lines = store.read("recipes.jsonl").decode().splitlines()
+        lines = store.read("recipes.jsonl").splitlines()
     except FileNotFoundError:
         report.notes.append("there is no recipes.jsonl to compare with")
         return None

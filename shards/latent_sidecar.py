@@ -5,6 +5,7 @@ digits of the SHA-256 of the encoder's weights, so that one dataset can have lat
 `{key}.latents.npy` alone, and its index, which commits it, says of which tar it was made.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import numpy as np
 from randscene.errors import DatasetError
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_indices
 from randscene.shards.store import Store
+
+log = logging.getLogger(__name__)
 
 MEMBER = "latents.npy"
 FOLDER = "latents"
@@ -30,6 +33,12 @@ class LatentSet:
     """Of its weights."""
     shards: Mapping[str, ShardIndex]
     """By the name of the shard, without ending: the index of its latents."""
+
+    @property
+    def label(self) -> str:
+        """The name for people: of an encoder that was read from a disk the last folder alone, the rest tells of that
+        disk."""
+        return self.name.rstrip("/").rpartition("/")[2] if self.name.startswith(("/", "~", ".")) else self.name
 
     def covers(self, shards: Mapping[str, ShardIndex]) -> bool:
         """Whether each of these shards (name to index) has its latents here."""
@@ -67,9 +76,25 @@ def latent_sets(store: Store) -> list[LatentSet]:
         names = sorted(file.removesuffix(INDEX_ENDING) for file in sizes if file.endswith(INDEX_ENDING))
         indices = dict(zip(names, read_indices(store, f"{FOLDER}/{folder}", names, sizes)))
         if indices:
-            encoder = next(iter(indices.values())).header["encoder"]
-            found.append(LatentSet(name=str(encoder["name"]), sha256=str(encoder["sha256"]), shards=indices))
+            name, first = next(iter(indices.items()))
+            encoder = first.header.get("encoder")
+            if not isinstance(encoder, dict) or not str(encoder.get("sha256")).startswith(folder):
+                raise DatasetError(
+                    f"{store.url}/{FOLDER}/{folder}/{name}{INDEX_ENDING} does not name the encoder of this folder; "
+                    "remove it and run `randscene encode` again"
+                )
+            found.append(LatentSet(name=str(encoder.get("name")), sha256=str(encoder["sha256"]), shards=indices))
     return found
+
+
+def whole_sets(store: Store, shards: Mapping[str, ShardIndex]) -> list[LatentSet]:
+    """The sets that hold latents of each of these shards (name to index), for pages that tell of a dataset: what is
+    still being made is left out, and what cannot be read is a warning."""
+    try:
+        return [item for item in latent_sets(store) if item.covers(shards)]
+    except DatasetError as error:
+        log.warning("no latents are named: %s", error)
+        return []
 
 
 def choose_latents(url: str, sets: Sequence[LatentSet], encoder: str, shards: Mapping[str, ShardIndex]) -> LatentSet:

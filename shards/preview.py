@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from randscene.errors import DatasetError
 from randscene.files import exclusive, write_atomic
 from randscene.shards.dataset import Dataset, open_dataset
+from randscene.shards.latent_sidecar import whole_sets
 from randscene.shards.preview_data import CHARTED, PALETTE, chart_data, chosen, read_recipes, scenes_of, spread
 from randscene.shards.preview_facts import charts_html, facts_html, lead_html
 from randscene.shards.preview_index import READERS, index_content, read_assets, read_labels, scene_row
@@ -96,6 +98,7 @@ def write_preview(
     shown = chosen(scenes, _splits(dataset), views=views, per_scene=per_scene)
     charted = spread(list(scenes), CHARTED)
     recipes = read_recipes(store, {*shown, *charted})
+    latents = whole_sets(store, {shard.name.removesuffix(".tar"): shard.index for shard in dataset.shards})
     charts = chart_data(dataset, {scene: recipes[scene] for scene in charted if scene in recipes})
 
     indices = list(shown.values())
@@ -120,7 +123,7 @@ def write_preview(
     parts = {
         "title": escape(dataset.info["name"]),
         "lead": lead_html(dataset, len(scenes), total),
-        "facts": facts_html(dataset, charts),
+        "facts": facts_html(dataset, charts, latents),
         "charts": charts_html(charts, len(dataset)),
     }
     # A local disk keeps processors busy; an object store is waited for.
@@ -138,7 +141,7 @@ def write_preview(
             there = {entry.name for entry in folder.iterdir()}
             missing = [pack for pack in packs if not there.issuperset(pack.files)]
             work.run(missing, lambda pack, content: _write_pack(folder, pack, content), done=len(packs) - len(missing))
-            write_atomic(target, _html(parts, page | {"folder": folder.name}, {}))
+            write_atomic(target, _html(parts, page | {"folder": quote(folder.name)}, {}))
             _clean(folder, {name for pack in packs for name in pack.files})
     return target
 

@@ -13,6 +13,7 @@ from randscene.errors import DatasetError
 from randscene.shards.dataset import Dataset
 from randscene.shards.order import permute
 from randscene.shards.sample_codec import MemberError, npz_arrays
+from randscene.shards.shard_index import instances_by_scene
 from randscene.shards.store import Store
 
 PALETTE = (
@@ -47,6 +48,7 @@ class ChartData:
     engine: str
     frame: str
     encoder: str
+    """Of the latents in the samples; empty where they hold none."""
     resolution: int
     samples: int
     """Views that were read."""
@@ -145,11 +147,11 @@ def read_recipes(store: Store, wanted: Iterable[int]) -> dict[int, dict[str, Any
 def chart_data(dataset: Dataset, recipes: dict[int, dict[str, Any]]) -> ChartData:
     """Read at most `CHARTED` samples, without their pictures, and gather what the charts show."""
     scenes = scenes_of(dataset)
-    counts = {int(key.partition("_")[0]): n for shard in dataset.shards for key, n in _counts(shard.index)}
-    chosen = permute(0, 0, len(dataset), np.arange(min(len(dataset), CHARTED)))
+    counts = instances_by_scene(shard.index for shard in dataset.shards)
+    sampled = permute(0, 0, len(dataset), np.arange(min(len(dataset), CHARTED)))
     visible, voxels, owners = list[float](), list[int](), dict[str, str]()
     meta: dict[str, Any] = {}
-    for index in sorted(chosen.tolist()):
+    for index in sorted(sampled.tolist()):
         members = dataset.members(index, ("json", "voxels.npz"))
         try:
             meta = json.loads(members["json"])
@@ -172,11 +174,7 @@ def chart_data(dataset: Dataset, recipes: dict[int, dict[str, Any]]) -> ChartDat
         licences={name: licences.count(name) for name in dict.fromkeys(licences)},
         engine=str(meta.get("engine", "")),
         frame=str(meta.get("frame", "")),
-        encoder=str(encoder["name"]) if isinstance(encoder, dict) else "none",
+        encoder=str(encoder["name"]) if isinstance(encoder, dict) else "",
         resolution=dataset[0].ids.shape[1],
-        samples=len(chosen),
+        samples=len(sampled),
     )
-
-
-def _counts(index: Any) -> Iterable[tuple[str, int]]:
-    return zip(index.keys, index.n_instances.tolist())

@@ -1,9 +1,11 @@
 """The preview page's words and charts on the dataset as a whole, as HTML."""
 
+from collections.abc import Sequence
 from html import escape
 
 from randscene.shards.dataset import Dataset
 from randscene.shards.dataset_card import human_bytes
+from randscene.shards.latent_sidecar import LatentSet
 from randscene.shards.preview_charts import count_chart, histogram
 from randscene.shards.preview_data import ChartData
 
@@ -18,9 +20,10 @@ def lead_html(dataset: Dataset, n_scenes: int, shown: int) -> str:
     )
 
 
-def facts_html(dataset: Dataset, charts: ChartData) -> str:
-    """Names and values for a description list."""
+def facts_html(dataset: Dataset, charts: ChartData, latents: Sequence[LatentSet]) -> str:
+    """Names and values for a description list; `latents` are those that lie beside the shards."""
     info = dataset.info
+    encoders = [*([charts.encoder] if charts.encoder else []), *(item.label for item in latents)]
     size = sum(shard.index.tar_bytes for shard in dataset.shards)
     splits = " · ".join(
         f"{escape(name)} {count['scenes']:,} / {count['samples']:,}" for name, count in info["splits"].items()
@@ -32,7 +35,7 @@ def facts_html(dataset: Dataset, charts: ChartData) -> str:
         ("bytes a view", human_bytes(size / len(dataset))),
         ("pictures", f"{charts.resolution} px · {escape(charts.engine)}"),
         ("voxels", f"64³ · frame {escape(charts.frame)}"),
-        ("latents", escape(charts.encoder)),
+        ("latents", escape(", ".join(encoders) or "none")),
         ("licences, assets", licences),
         ("fingerprint", f"<code>{escape(info['fingerprint'][:12])}</code>"),
     ]

@@ -4,6 +4,7 @@ The bytes are a function of the arrays and of the versions of libwebp and zlib t
 """
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, Image.DecompressionBombError),
+)
 """What Pillow, zipfile and NumPy raise on bytes that are not what they should be."""
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from randscene.errors import DatasetError
-from randscene.files import explain_os_errors, fsync_folder, sha256_of, write_atomic
+from randscene.files import explain_os_errors, sha256_of, temporary_name, write_atomic
 from randscene.shards.shard_index import ShardIndex
 from randscene.shards.store import Store, open_store
 
@@ -123,48 +123,60 @@ class ShardCache:
         """Fetch or prove a copy; only while holding its lock."""
         for leftover in target.parent.glob(f".{target.name}.*.tmp"):
             leftover.unlink(missing_ok=True)  # of fetches that were killed: who lives would hold the lock
-        try:
-            held = target.stat().st_size == index.tar_bytes and sha256_of(target) == index.tar_sha256
-        except FileNotFoundError:
-            held = False
-        else:
-            if not held:
-                log.warning("%s: the copy of %s/%s is damaged; it is fetched again", target, store.url, name)
-        if not held:
-            for attempt in range(TRIES):
-                found = _fetch(store, name, index, target)
-                if found == (index.tar_bytes, index.tar_sha256):
-                    break
-                log.warning("%s/%s did not arrive as its index describes it (try %d)", store.url, name, attempt + 1)
-            else:
-                raise DatasetError(
-                    f"{store.url}: {name} has {found[0]} bytes and SHA-256 {found[1][:12]}, its index says "
-                    f"{index.tar_bytes} and {index.tar_sha256[:12]}; `randscene lint` tells which shards to build again"
-                )
-        stat = target.stat()
-        write_atomic(_mark(target), json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}))
-        if self.limit is not None:
-            self._make_room(target)
+        expected = index.tar_bytes, index.tar_sha256
+        with suppress(FileNotFoundError):  # there is none, or another process's limit removes it in between
+            if (target.stat().st_size, sha256_of(target)) == expected:
+                self._admit(target, target)
+                return
+            log.warning("%s: the copy of %s/%s is damaged; it is fetched again", target, store.url, name)
+        temporary = target.with_name(temporary_name(target.name))
+        with explain_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                for attempt in range(TRIES):
+                    store.get(name, temporary)
+                    found = temporary.stat().st_size, sha256_of(temporary)
+                    if found == expected:
+                        with open(temporary, "rb") as copy:
+                            os.fsync(copy.fileno())
+                        self._admit(temporary, target)
+                        return
+                    log.warning("%s/%s did not arrive as its index describes it (try %d)", store.url, name, attempt + 1)
+            finally:
+                temporary.unlink(missing_ok=True)
+        raise DatasetError(
+            f"{store.url}: {name} has {found[0]} bytes and SHA-256 {found[1][:12]}, its index says "
+            f"{index.tar_bytes} and {index.tar_sha256[:12]}; `randscene lint` tells which shards to build again"
+        )
 
-    def _make_room(self, newest: Path) -> None:
-        """Remove the copies that were used longest ago, as far as the limit asks, but never the newest."""
+    def _admit(self, proved: Path, target: Path) -> None:
+        """Put a proved file to its place and mark it, in one turn: who makes room takes what has no mark first."""
         with self._lock("locks/room"):
-            copies = []
-            for path in self.folder.glob("[0-9a-f][0-9a-f]/*.tar"):
-                try:
-                    size, mark = path.stat().st_size, _mark(path)
-                    copies.append((mark.stat().st_mtime_ns if mark.exists() else 0, size, path))
-                except FileNotFoundError:
-                    continue
-            total = sum(size for _, size, _ in copies)
-            for _, size, path in sorted(copies):
-                if self.limit is None or total <= self.limit:
-                    return
-                if path != newest:
-                    # The mark goes first: a copy without a mark is never read unproved.
-                    _mark(path).unlink(missing_ok=True)
-                    path.unlink(missing_ok=True)
-                    total -= size
+            if proved != target:
+                os.replace(proved, target)
+            stat = target.stat()
+            write_atomic(_mark(target), json.dumps({"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}))
+            if self.limit is not None:
+                self._make_room(target, self.limit)
+
+    def _make_room(self, newest: Path, limit: int) -> None:
+        """Remove the copies that were used longest ago, as far as the limit asks, but never the newest."""
+        copies = []
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*.tar"):
+            try:
+                size, mark = path.stat().st_size, _mark(path)
+                copies.append((mark.stat().st_mtime_ns if mark.exists() else 0, size, path))
+            except FileNotFoundError:  # a reader doubts it just now
+                continue
+        total = sum(size for _, size, _ in copies)
+        for _, size, path in sorted(copies):
+            if total <= limit:
+                return
+            if path != newest:
+                # The mark goes first: a copy without a mark is never read unproved.
+                _mark(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                total -= size
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
@@ -173,7 +185,8 @@ class ShardCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with explain_os_errors(path):
+                fcntl.flock(handle, fcntl.LOCK_EX)
             try:
                 yield
             finally:
@@ -185,21 +198,3 @@ class ShardCache:
 
 def _mark(copy: Path) -> Path:
     return copy.with_suffix(".json")
-
-
-def _fetch(store: Store, name: str, index: ShardIndex, target: Path) -> tuple[int, str]:
-    """Copy a tar; gives its bytes and SHA-256. It is kept only if they are those of the index."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with explain_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            store.get(name, temporary)
-            found = temporary.stat().st_size, sha256_of(temporary)
-            if found == (index.tar_bytes, index.tar_sha256):
-                with open(temporary, "rb") as copy:
-                    os.fsync(copy.fileno())
-                os.replace(temporary, target)
-                fsync_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return found

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,6 +129,12 @@ class ShardIndex:
         return canonical_json.dumps(content) + "\n"
 
 
+def instances_by_scene(indices: Iterable[ShardIndex]) -> dict[int, int]:
+    """Number of instances of each scene that has a sample, by scene index."""
+    pairs = ((key, count) for index in indices for key, count in zip(index.keys, index.n_instances.tolist()))
+    return {int(key.partition("_")[0]): count for key, count in pairs}
+
+
 def index_path(tar: str | Path) -> Path:
     """The path of the index beside a tar: `x.tar` to `x.index.json`."""
     return Path(tar).with_suffix(INDEX_ENDING)
@@ -245,8 +251,11 @@ def parse_index(data: bytes, *, where: str) -> ShardIndex:
         if not _KEYS.fullmatch(",".join([*keys, ""])):
             raise ValueError("a key is malformed")
         shape = (len(keys), len(content["members"]))
+        header = dict(content["header"])
+        if not all(isinstance(scene, int) for scene in header.get("scenes", ())):
+            raise ValueError("a scene is no number")
         index = ShardIndex(
-            header=dict(content["header"]),
+            header=header,
             members=tuple(content["members"]),
             key_column=key_column(keys),
             offsets=_column(content["offsets"], shape, np.int64),
@@ -262,7 +271,7 @@ def parse_index(data: bytes, *, where: str) -> ShardIndex:
         if int(content["n_samples"]) != len(set(keys)) or len(set(keys)) != len(keys):
             raise ValueError("keys are missing or double")
         _check_places(index)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{where}: not a readable shard index ({error}); build the shard again") from error
     kind = place_dtype(index.tar_bytes)
     return dataclasses.replace(index, offsets=index.offsets.astype(kind), sizes=index.sizes.astype(kind))

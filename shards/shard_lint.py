@@ -113,6 +113,11 @@ def lint_shard(
     except DatasetError as error:
         report.add(f"shards/{name}", str(error).removeprefix(f"{name}.tar: "))
         return ShardFindings(report=report, index=index)
+    except FileNotFoundError:
+        report.add(f"shards/{name}", "has gone since the folder was listed: is the dataset being built?")
+        return ShardFindings(report=report, index=index)
+    if not scenes.issubset(index.header.get("scenes", ())):
+        report.add(f"shards/{name}{INDEX_ENDING}", f"does not name all scenes of its samples; {MEND}")
     report.shards, report.samples, report.bytes = 1, len(index), index.tar_bytes
     return ShardFindings(report=report, index=index, whole=True, scenes=frozenset(scenes), keys=tuple(seen))
 
@@ -131,21 +136,50 @@ def lint_latents(store: Store, where: str, sidecar: ShardIndex, n_instances: Seq
         Of the samples of the shard, in order.
     """
     report = LintReport()
-    counts = iter(n_instances)
+    keys = []
     try:
         with store.open(f"{where}.tar") as stream:
             reader = _HashingReader(stream)
-            for key, members, _ in samples_in(reader, where=f"{where}.tar"):
-                latents = npy_array(members[LATENTS])
-                wanted = (next(counts, -1) + 1, *LATENT_SHAPE)
-                if latents.shape != wanted or latents.dtype != np.float16 or not np.isfinite(latents).all():
-                    report.add(f"{where}: {key}", f"latents are not finite float16 of shape {wanted}")
+            for row, (key, members, offsets) in enumerate(samples_in(reader, where=f"{where}.tar")):
+                keys.append(key)
+                if row < len(sidecar):
+                    _check_latents(sidecar, row, members, offsets, n_instances[row], f"{where}: {key}", report)
             if reader.digest_of_all() != sidecar.tar_sha256:
                 report.add(f"{where}.tar", "its SHA-256 is not the one in its index; remove it and encode again")
-    except (DatasetError, MemberError, KeyError) as error:
+    except DatasetError as error:
         report.add(where, str(error))
+    else:
+        if tuple(keys) != sidecar.keys:
+            report.add(f"{where}{INDEX_ENDING}", "its keys are not those of the tar; remove it and encode again")
     report.bytes = sidecar.tar_bytes
     return report
+
+
+def _check_latents(
+    sidecar: ShardIndex,
+    row: int,
+    members: dict[str, bytes],
+    offsets: list[int],
+    n_instances: int,
+    where: str,
+    report: LintReport,
+) -> None:
+    if not _placed(sidecar, row, members, offsets):
+        report.add(where, "the index places its members elsewhere")
+    try:
+        latents = npy_array(members.get(LATENTS, b""))
+    except MemberError as error:
+        report.add(where, f"{LATENTS} {error}")
+        return
+    wanted = (n_instances + 1, *LATENT_SHAPE)
+    if latents.shape != wanted or latents.dtype != np.float16 or not np.isfinite(latents).all():
+        report.add(where, f"latents are not finite float16 of shape {wanted}")
+
+
+def _placed(index: ShardIndex, row: int, members: dict[str, bytes], offsets: list[int]) -> bool:
+    """Whether the index has the members of a sample, where they lie in the tar and of their sizes."""
+    places = [(name, offset, len(data)) for offset, (name, data) in zip(offsets, members.items())]
+    return places == list(zip(index.members, index.offsets[row].tolist(), index.sizes[row].tolist()))
 
 
 class _HashingReader:
@@ -207,11 +241,10 @@ def _row(
     where: str,
     report: LintReport,
 ) -> None:
-    places = [(name, offset, len(data)) for offset, (name, data) in zip(offsets, members.items())]
-    if places != list(zip(index.members, index.offsets[row].tolist(), index.sizes[row].tolist())):
+    if not _placed(index, row, members, offsets):
         report.add(where, "the index places its members elsewhere")
     instances = sample.meta["instances"]
-    visible = min(int(item["visible_pixels"]) for item in instances)
+    visible = min(item["visible_pixels"] for item in instances)
     if (index.n_instances[row], index.min_visible_pixels[row]) != (sample.n_instances, visible):
         report.add(where, "the index has other counts of instances or visible pixels")
     if index.min_visible_ratio is not None and index.min_visible_ratio[row] != visible_ratio(instances):
@@ -260,10 +293,10 @@ def check_sample(
     if meta.get("split") != split:
         report.add(where, f"its json says split {meta.get('split')}, its shard is of split {split}")
     for number, item in enumerate(meta["instances"], start=1):
-        silent = [name for name in ("uid", "licence", "attribution") if not isinstance(item.get(name), str)]
+        silent = [name for name in ("licence", "attribution") if not isinstance(item.get(name), str)]
         if silent:
             report.add(where, f"instance {number} does not state its {' and '.join(silent)}")
-    told = [int(item["visible_pixels"]) for item in meta["instances"]]
+    told = [item["visible_pixels"] for item in meta["instances"]]
     counted = np.bincount(sample.ids.ravel(), minlength=sample.n_instances + 1)[1:].tolist()
     if told != counted:
         report.add(where, f"visible_pixels says {told}, the ids have {counted}")

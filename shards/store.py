@@ -5,19 +5,23 @@ object only once all of it has arrived; other remote file systems rename as well
 """
 
 import contextlib
+import errno
 import importlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
-from randscene.errors import DatasetError, RandsceneError
+from randscene.errors import DatasetError, RandsceneError, first_line
 from randscene.files import atomic_writer, explain_os_errors, fsync_folder, temporary_name, write_atomic
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "r2", "memory"})
 """Schemes whose objects appear at once when their upload is complete; elsewhere a file can be seen half written."""
+STREAM_BUFFER = 1 << 20
+"""Bytes that a stream asks for at a time."""
 OPEN_FILES = 128
 """Tars that a process keeps open at most; well under the usual limit of 1,024 open files."""
 
@@ -104,30 +108,30 @@ class _LocalStore:
         self._root = self.local = Path(root).absolute()
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+        with _reading(self.url, name):
+            return (self._root / name).read_bytes()
 
     def open(self, name: str) -> BinaryIO:
-        return open(self._root / name, "rb")
+        with _reading(self.url, name):
+            return _stream(open(self._root / name, "rb", buffering=0), self.url, name)
 
     def read_range(self, name: str, start: int, size: int) -> bytes:
         path = self._root / name
-        # A shard that was built again under the same name is another file: never read the old one's bytes.
-        stat = path.stat()
-        return _file(str(path), (stat.st_dev, stat.st_ino, stat.st_mtime_ns)).read(start, size)
+        with _reading(self.url, name):
+            # A shard that was built again under the same name is another file: never read the old one's bytes.
+            stat = path.stat()
+            return _file(str(path), (stat.st_dev, stat.st_ino, stat.st_mtime_ns)).read(start, size)
 
     def sizes(self, folder: str) -> dict[str, int]:
-        try:
-            with os.scandir(self._root / folder) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
+        found = {}
+        for entry in self._entries(folder):
+            with contextlib.suppress(FileNotFoundError):  # temporary files of others come and go
+                if entry.is_file():
+                    found[entry.name] = entry.stat().st_size
+        return found
 
     def folders(self, folder: str) -> list[str]:
-        try:
-            with os.scandir(self._root / folder) as entries:
-                return [entry.name for entry in entries if entry.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return [entry.name for entry in self._entries(folder) if entry.is_dir()]
 
     def write(self, name: str, data: bytes | str) -> None:
         write_atomic(self._root / name, data)
@@ -148,13 +152,21 @@ class _LocalStore:
             shutil.copyfileobj(source, target, 1 << 20)
 
     def get(self, name: str, path: Path) -> None:
-        shutil.copyfile(self._root / name, path)
+        with explain_os_errors(path), _reading(self.url, name):
+            shutil.copyfile(self._root / name, path)
 
     def remove(self, name: str) -> None:
         path = self._root / name
         with explain_os_errors(path), contextlib.suppress(FileNotFoundError):
             path.unlink()
             fsync_folder(path.parent)
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with _reading(self.url, folder), os.scandir(self._root / folder) as entries:
+                return list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 class _RemoteStore:
@@ -178,17 +190,17 @@ class _RemoteStore:
 
     def read(self, name: str) -> bytes:
         filesystem, root = self._filesystem()
-        with self._reading(name):
+        with _reading(self.url, name):
             return bytes(filesystem.cat_file(f"{root}/{name}"))
 
     def open(self, name: str) -> BinaryIO:
         filesystem, root = self._filesystem()
-        with self._reading(name):
-            return cast(BinaryIO, filesystem.open(f"{root}/{name}", "rb"))
+        with _reading(self.url, name):
+            return _stream(filesystem.open(f"{root}/{name}", "rb"), self.url, name)
 
     def read_range(self, name: str, start: int, size: int) -> bytes:
         filesystem, root = self._filesystem()
-        with self._reading(name):
+        with _reading(self.url, name):
             return bytes(filesystem.cat_file(f"{root}/{name}", start=start, end=start + size))
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -227,7 +239,7 @@ class _RemoteStore:
 
     def get(self, name: str, path: Path) -> None:
         filesystem, root = self._filesystem()
-        with self._reading(name):
+        with explain_os_errors(path), _reading(self.url, name):
             filesystem.get_file(f"{root}/{name}", str(path))
 
     def remove(self, name: str) -> None:
@@ -240,7 +252,7 @@ class _RemoteStore:
         # Others write here too: what fsspec remembers of a listing may be old.
         filesystem.invalidate_cache()
         try:
-            with self._reading(folder):
+            with _reading(self.url, folder):
                 return list(filesystem.ls(f"{root}/{folder}".rstrip("/"), detail=True))
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -263,25 +275,53 @@ class _RemoteStore:
             self._filesystem()[0].makedirs(target.rpartition("/")[0], exist_ok=True)
 
     @contextlib.contextmanager
-    def _reading(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except (FileNotFoundError, NotADirectoryError, DatasetError):
-            raise
-        except Exception as error:  # each store's client raises errors of its own
-            raise DatasetError(f"{self.url}/{name} cannot be read: {_line(error)}") from error
-
-    @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # each store's client raises errors of its own
             raise RandsceneError(
-                f"cannot write {self.url}/{name}: {_line(error)}; see that the store is there and may be written to, "
+                f"cannot write {self.url}/{name}: {_why(error)}; see that the store is there and may be written to, "
                 "then run the same command again"
             ) from error
 
 
-def _line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+@contextlib.contextmanager
+def _reading(url: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, DatasetError):
+        raise
+    except Exception as error:  # each store's client raises errors of its own
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # of the disk that a copy goes to
+        raise DatasetError(f"{url}/{name} cannot be read: {_why(error)}") from error
+
+
+class _Raw(io.RawIOBase):
+    """A file whose reading fails, if it does, as a store's."""
+
+    def __init__(self, source: Any, url: str, name: str) -> None:
+        self._source = source
+        self._place = url, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        with _reading(*self._place):
+            return self._source.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
+def _stream(source: Any, url: str, name: str) -> BinaryIO:
+    return io.BufferedReader(_Raw(source, url, name), STREAM_BUFFER)
+
+
+def _why(error: Exception) -> str:
+    """What an error of a store says, for the middle of a sentence."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or first_line(error).rstrip(".")

@@ -181,6 +181,13 @@ def _check(sample: ViewSample, where: str) -> None:
     must(isinstance(meta.get("instances"), list), "instances", "is not a list")
     count = len(meta["instances"])
     must(1 <= count <= 255, "instances", f"has {count} entries, not 1 to 255")
+    for number, item in enumerate(meta["instances"], start=1):
+        said = item if isinstance(item, dict) else {}
+        must(
+            isinstance(said.get("uid"), str) and isinstance(said.get("visible_pixels"), int | np.integer),
+            "instances",
+            f"do not say the uid and visible_pixels of instance {number}",
+        )
 
     _array(sample.rgb, "rgb", np.uint8, (None, None, 3), where)
     size = sample.rgb.shape[:2]

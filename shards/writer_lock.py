@@ -141,14 +141,15 @@ def _shut_out_all(path: Path) -> None:
 def is_held(store: Store, name: str) -> bool:
     """Whether somebody holds the lock now, as far as can be told at once: on an object store, whether it changes."""
     if store.local is not None:
-        path = store.local / name
-        if not path.exists():
-            return False
         try:
-            with exclusive(path, busy=""):
-                return False
-        except RandsceneError:
+            # For reading only: who may look at a folder need not be allowed to write there.
+            with open(store.local / name, "rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
+        except OSError:  # no such file, none that may be opened, or a disk without locks: nobody is known to hold it
+            return False
+        return False
     lease = _Lease(store, name)
     found = lease.read()
     return found is not None and not lease.died(found, BEAT_S * 2)

@@ -47,6 +47,13 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert sha256_of(target) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
 
 
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(tmp_path):
+    (tmp_path / "page").mkdir()
+    with pytest.raises(RandsceneError, match=r"cannot write .*page: a folder has this name"):
+        write_atomic(tmp_path / "page", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+
+
 @pytest.mark.parametrize("code, words", [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")])
 def test_disk_errors_become_one_line_that_says_what_to_do(code, words):
     with pytest.raises(RandsceneError, match=words), explain_os_errors("somewhere"):

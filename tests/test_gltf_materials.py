@@ -148,6 +148,15 @@ def test_emission_is_weighed_by_its_texture_in_linear_light(tmp_path):
     assert np.allclose(mesh.surfaces[0].emissive, [0, 0.5, 0.5028865 / 2], atol=1e-5)
 
 
+@pytest.mark.parametrize("field", ["metallicFactor", "roughnessFactor"])
+def test_numbers_that_are_too_large_for_one_are_refused(tmp_path, field):
+    path = textured(material={"pbrMetallicRoughness": {field: 777.25}}).save(tmp_path / "mesh.glb")
+    path.write_bytes(path.read_bytes().replace(b"777.25", b"1e9999"))  # JSON knows no infinity, but such numbers
+    with pytest.raises(AssetError, match="not made of finite numbers") as caught:
+        load_asset_mesh(path)
+    assert caught.value.reason == "malformed"
+
+
 def test_every_texture_of_a_material_must_be_there(tmp_path):
     draft = textured(material={"normalTexture": {"index": 0}})
     assert not shown(tmp_path, draft).has_texture

@@ -1,6 +1,7 @@
 """The triangles of glTF files: primitives, quantised and sparse data, poses and places."""
 
 import copy
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from mesh_fixtures import BOX, BOX_FACES, Draft, box_draft, write_glb
 from mesh_pack import add_attribute, draco, instanced, morphing, quantised, skinned, sparse, textured
 
 from randscene.errors import AssetError
+from randscene.gltf_scene import skinning_matrices
 from randscene.manifests import AssetMesh, load_asset_mesh
+from randscene.manifests.conversion import is_conversion
 
 
 def shown(folder: Path, draft: Draft) -> AssetMesh:
@@ -24,6 +27,15 @@ def corners(mesh: AssetMesh) -> np.ndarray:
     """(F, 3, 3) in the file's axes."""
     x, y, z = np.moveaxis(mesh.vertices[mesh.faces], -1, 0)
     return np.stack((x, z, -y), axis=-1)
+
+
+def test_a_header_that_is_nested_too_deeply_is_unreadable_and_nobodys_conversion(tmp_path):
+    draft = box_draft()
+    draft.header["asset"]["extras"] = functools.reduce(lambda inner, _: [inner], range(600), "deep")
+    path = draft.save(tmp_path / "mesh.glb")
+    with pytest.raises(AssetError, match="its JSON cannot be read") as caught:
+        load_asset_mesh(path)
+    assert caught.value.reason == "unreadable" and not is_conversion(path)
 
 
 def test_a_strip_turns_every_other_triangle(tmp_path):
@@ -112,6 +124,15 @@ def test_a_skin_is_bent_by_its_joints_and_not_moved_by_its_node(tmp_path):
     expected = weight * by_first + (1 - weight) * by_second
     assert np.allclose(corners(mesh)[:12], expected[BOX_FACES], atol=1e-5)
     assert np.allclose(corners(mesh)[12:], np.add(BOX, (0, 0, 50))[BOX_FACES], atol=1e-5)
+
+
+@pytest.mark.parametrize("joint", [-1, 2])
+def test_a_joint_that_is_not_there_is_refused(joint):
+    with pytest.raises(AssetError, match=f"joint {joint} of 2") as caught:
+        skinning_matrices(np.array([[0], [joint]]), np.ones((2, 1)), np.stack([np.eye(4)] * 2))
+    assert caught.value.reason == "bad_index"
+    unused = skinning_matrices(np.array([[0, joint]]), np.array([[1.0, 0.0]]), np.stack([np.eye(4)] * 2))
+    assert np.array_equal(unused, np.eye(4)[None, :3])
 
 
 def test_primitives_without_joints_follow_their_node_even_under_a_skin(tmp_path):

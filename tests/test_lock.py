@@ -128,6 +128,11 @@ def test_missing_folders_and_binary_files_are_no_locks(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LockError, match="not UTF-8"):
         load_lock(tmp_path / "binary.jsonl")
+    pytest.importorskip("fsspec")
+    with pytest.raises(LockError, match="cannot be read: Protocol not known"):
+        load_lock("nowhere://folder/lock.jsonl")
+    with pytest.raises(LockError, match="no asset lock there"):
+        load_lock("memory://gone/lock.jsonl")
 
 
 def test_two_records_of_one_uid_are_not_written(tmp_path):

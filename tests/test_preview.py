@@ -9,6 +9,7 @@ import shutil
 import struct
 import zlib
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from shard_fixtures import make_dataset, make_sample
 
 from randscene.errors import DatasetError, RandsceneError
 from randscene.files import exclusive
-from randscene.shards import open_dataset, preview, preview_pack, write_preview
+from randscene.shards import load_index, open_dataset, preview, preview_pack, write_preview, write_shard
+from randscene.shards.latent_sidecar import sidecar_folder, sidecar_header
 from randscene.shards.preview_charts import count_chart, histogram
 from randscene.shards.preview_data import PALETTE, PER_SCENE, chosen, spread
 from randscene.shards.preview_pack import voxel_steps
@@ -353,3 +355,25 @@ def test_the_command_says_where_the_page_is_and_refuses_other_words(dataset, tmp
     assert "x.html" in capsys.readouterr().out
     with pytest.raises(typer.BadParameter, match="nor the word all"):
         command(str(dataset), views="0")
+
+
+def test_a_page_of_any_name_finds_its_packs(dataset, tmp_path, in_packs):
+    """A browser takes what follows a `#` or `?` of an address for another thing."""
+    page = write_preview(dataset, tmp_path / "my #1 50%?.html")
+    data = _script(page, "data")
+    folder = page.parent / unquote(data["folder"])
+    assert not {"#", "?", " "} & set(data["folder"])
+    assert all((folder / f"{pack['name']}.js").is_file() for pack in data["packs"])
+
+
+def test_the_page_names_latents_that_lie_beside_all_shards(dataset, tmp_path):
+    folder, sha256 = shutil.copytree(dataset, tmp_path / "data"), "ab" * 32
+    assert "<dt>latents</dt><dd>none</dd>" in write_preview(folder).read_text()
+    for path in sorted(folder.glob("shards/*.tar")):
+        index = load_index(path)
+        write_shard(
+            folder / sidecar_folder(sha256) / path.name,
+            [(key, {"latents.npy": b"..."}) for key in index.keys],
+            header=sidecar_header(index, name="/home/me/weights/mine", sha256=sha256),
+        )
+    assert "<dt>latents</dt><dd>mine</dd>" in write_preview(folder).read_text()

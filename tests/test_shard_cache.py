@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -307,3 +308,29 @@ def test_the_mark_of_a_copy_says_what_was_proved(whole, tmp_path):
     path = ShardCache(tmp_path / "cache").path(open_store(whole), name, index)
     mark = json.loads(path.with_suffix(".json").read_text())
     assert mark == {"bytes": index.tar_bytes, "mtime_ns": path.stat().st_mtime_ns}
+
+
+def test_a_copy_that_has_just_arrived_is_not_the_one_that_makes_room(tmp_path, monkeypatch):
+    from randscene.shards import shard_cache
+
+    folder = make_dataset(tmp_path / "data", scenes=3, scenes_per_shard=1, resolution=24)
+    names = [f"shards/train-{number:06d}.tar" for number in range(3)]
+    indices = [load_index(folder / name) for name in names]
+    store = CountingStore(folder, tmp_path / "journal")
+    room = max(index.tar_bytes for index in indices) * 2 + 1
+    mine, theirs = (ShardCache(tmp_path / "cache", limit=room) for _ in range(2))
+    os.utime(mine.path(store, names[0], indices[0]).with_suffix(".json"), (1e6, 1e6))
+    other = threading.Thread(target=theirs.path, args=(store, names[2], indices[2]))
+    mark = shard_cache.write_atomic
+
+    def marked_late(path, data):
+        if other.ident is None:
+            other.start()
+            other.join(0.3)  # as far as another process can get between a copy and its mark
+        mark(path, data)
+
+    monkeypatch.setattr(shard_cache, "write_atomic", marked_late)
+    assert mine.read_range(store, names[1], indices[1], 0, 512) == (folder / names[1]).read_bytes()[:512]
+    other.join()
+    assert {path.stem for path in _copies(tmp_path / "cache")} == {index.tar_sha256 for index in indices[1:]}
+    assert sorted(store.fetched()) == names

@@ -1,5 +1,7 @@
 """Shards: the same bytes for the same samples, committed or not there, found by index, and plain WebDataset."""
 
+import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from shard_fixtures import FINGERPRINT, make_dataset, make_sample
 
-from randscene.errors import DatasetError
+from randscene.errors import DatasetError, RandsceneError
 from randscene.shards import (
     decode_sample,
     encode_members,
@@ -24,6 +26,8 @@ from randscene.shards import (
     load_index,
     open_dataset,
     read_tar,
+    shard_writer,
+    store,
     write_card,
     write_shard,
     write_tar,
@@ -213,6 +217,8 @@ BROKEN_INDEXES = {
     "a member behind the end": lambda text: _edit(sizes=[[10**9] * 6] * 4)(text),
     "words for numbers": lambda text: _edit(offsets="many")(text),
     "too few samples": lambda text: _edit(n_samples=3)(text),
+    "scenes that are none": lambda text: _edit(header=HEADER | {"scenes": 2})(text),
+    "brackets without end": lambda text: "[" * 100_000,
 }
 
 
@@ -314,6 +320,11 @@ def _change_info(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def _folder_for(path):
+    path.unlink()
+    path.mkdir()
+
+
 def _foreign_shard(folder):
     write_shard(
         folder / "shards" / "train-000000.tar", [], header={"split": "train", "scenes": [], "fingerprint": "beef"}
@@ -325,6 +336,8 @@ BROKEN_FOLDERS = {
     "dataset.json cut": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json is not readable"),
     "another schema": (lambda f: _change_info(f, schema=3), "not of schema"),
     "no splits": (lambda f: _change_info(f, splits=None), "has no splits"),
+    "splits without counts": (lambda f: _change_info(f, splits={"train": 4}), "no counts of its splits"),
+    "a folder for dataset.json": (lambda f: _folder_for(f / "dataset.json"), "cannot be read: Is a directory"),
     "index without tar": (lambda f: (f / "shards/train-000001.tar").unlink(), "train-000001.tar is missing"),
     "lost index": (lambda f: (f / "shards/train-000001.index.json").unlink(), "copy the missing shards"),
     "lost shard": (
@@ -344,13 +357,49 @@ def test_a_broken_dataset_is_refused_in_one_line(folder, name):
     with pytest.raises(DatasetError, match=message) as raised:
         open_dataset(folder)
     assert "\n" not in str(raised.value)
-    if name not in ("no dataset.json", "dataset.json cut", "another schema", "no splits"):
+    try:
         assert not lint(folder).ok
+    except DatasetError as error:  # no dataset to look at
+        assert re.search(message, str(error))
 
 
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="check the path"):
         open_dataset(tmp_path / "nowhere")
+
+
+def test_a_file_that_vanishes_while_its_folder_is_listed_hides_no_other(folder, monkeypatch):
+    """Whoever writes beside a reader has temporary files, which come and go."""
+    listed = os.scandir
+
+    def scandir(path):
+        entries = list(listed(path))
+        for entry in entries:
+            if entry.name.endswith(".tmp"):
+                Path(entry.path).unlink()
+        return contextlib.nullcontext(entries)
+
+    whole = open_dataset(folder).keys
+    (folder / "shards" / ".train-000002.tar.0123456789abcdef.tmp").write_bytes(b"half")
+    monkeypatch.setattr(store.os, "scandir", scandir)
+    assert open_dataset(folder).keys == whole
+    assert not list((folder / "shards").glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_a_full_disk_is_told_from_a_store_that_cannot_be_read(whole, tmp_path, monkeypatch, kind):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if kind == "local":
+        monkeypatch.setattr(store.shutil, "copyfile", full)
+        place = store.open_store(whole)
+    else:
+        fsspec = pytest.importorskip("fsspec")
+        monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", full)
+        place = store.open_store("memory://anywhere")
+    with pytest.raises(RandsceneError, match=rf"cannot write {tmp_path}/copy: the disk is full"):
+        place.get("dataset.json", tmp_path / "copy")
 
 
 def test_uncommitted_shards_are_ignored_and_mentioned(folder, caplog):
@@ -412,8 +461,6 @@ def test_threads_may_share_a_dataset(whole):
 
 
 def test_no_files_stay_open(whole):
-    from randscene.shards import store
-
     dataset = open_dataset(whole)
     _read_keys(dataset, range(len(dataset)))
     assert store._file.cache_info().currsize > 0
@@ -511,6 +558,13 @@ WRONGS = {
     "a scene more": (lambda f: _change_info(f, splits=_splits(f, scenes=5)), "says 5 scenes"),
     "a recipe less": (lambda f: _cut_recipes(f, slice(1, None)), "no such scene"),
     "another recipe": (lambda f: _swap_recipes(f), "not those of its recipe"),
+    "recipes that are no text": (lambda f: (f / "recipes.jsonl").write_bytes(b"\xff\xfe"), "is not a recipe"),
+    "scenes of another shard": (
+        lambda f: _edit_index(f, header=load_index(f / "shards/train-000000.tar").header | {"scenes": [8]}),
+        "does not name all scenes",
+    ),
+    "checksums that are none": (lambda f: (f / "SHA256SUMS").write_text("x\n"), "line 1: not a hash and a shard"),
+    "no checksums": (lambda f: (f / "SHA256SUMS").write_text(""), "lacks shards/train-000000.tar"),
 }
 
 
@@ -540,6 +594,77 @@ def test_lint_finds_what_is_wrong(folder, name):
     damage(folder)
     report = lint(folder)
     assert any(re.search(message, problem.message) for problem in report.problems), report.problems
+
+
+@pytest.mark.parametrize("broken", ["visible_pixels", "uid", "all"])
+def test_an_instance_without_its_words_is_named_by_readers_and_by_lint(folder, monkeypatch, broken):
+    def strip(members):
+        meta = json.loads(members["json"])
+        if broken == "all":
+            meta["instances"][1] = "chair"
+        else:
+            del meta["instances"][1][broken]
+        return members | {"json": json.dumps(meta).encode()}
+
+    monkeypatch.setattr(shard_writer, "_facts", lambda members: (2, 1, 1.0))  # another program wrote it
+    _rewrite(folder, strip)
+    message = "do not say the uid and visible_pixels of instance 2"
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(folder)[0]
+    assert any(message in problem.message for problem in lint(folder).problems)
+
+
+def test_recipes_end_at_the_end_of_a_line_only(folder):
+    """A name may hold what other texts take for the end of a line."""
+    path = folder / "recipes.jsonl"
+    first, *others = path.read_text().split("\n")
+    note = json.dumps(json.loads(first) | {"note": "a\u2028b\x85c"}, ensure_ascii=False)
+    path.write_text("\n".join([note, *others]))
+    assert lint(folder).ok
+
+
+@pytest.mark.parametrize("member", ["json", "ids.png", "rgb.webp", "depth.png", "voxels.npz", "latents.npy"])
+def test_bytes_that_rot_end_in_one_line_whatever_they_become(encoded, member):
+    members = encoded[0][1]
+    head = min(len(members[member]), 130)
+    kept = 0
+    for place in range(head):
+        for value in (0, 10, 34, 0x5B, 255):
+            data = bytearray(members[member])
+            data[place] = value
+            try:
+                decode_sample(members | {member: bytes(data)})
+                kept += 1
+            except DatasetError as error:
+                assert "\n" not in str(error)
+    assert kept < 5 * head
+
+
+class _BadSector(io.RawIOBase):
+    def __init__(self, good):
+        self._good = good
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if not self._good:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        part = self._good[: len(buffer)]
+        buffer[: len(part)], self._good = part, self._good[len(part) :]
+        return len(part)
+
+
+def test_a_disk_that_cannot_be_read_is_a_problem_of_one_shard(folder, monkeypatch):
+    bad = folder / "shards" / "train-000001.tar"
+
+    def opened(path, *how, **more):
+        return _BadSector(path.read_bytes()[:5000]) if path == bad else open(path, *how, **more)
+
+    monkeypatch.setattr(store, "open", opened, raising=False)
+    report = lint(folder)
+    assert report.shards == 3 and report.problems[0].where == "shards/train-000001"
+    assert report.problems[0].message.endswith("train-000001.tar cannot be read: Input/output error")
 
 
 def test_lint_finds_the_same_on_several_processes(folder):

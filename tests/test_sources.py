@@ -1,6 +1,8 @@
 """Sources: what a folder of meshes says of itself, what it leaves open, and what is left out of it."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,17 @@ def test_links_out_of_the_folder_are_left_out_and_counted(tmp_path, meshes):
     (only_links / "out.glb").symlink_to(tmp_path / "elsewhere.glb")
     with pytest.raises(LockError, match="only 1 links that lead out of it"):
         listing(only_links)
+
+
+def test_names_that_no_lock_could_hold_are_left_out_and_counted(tmp_path, meshes):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    shutil.copy(meshes / "box.glb", foreign / os.fsdecode(b"St\xfchle.glb"))  # as an archive from elsewhere unpacks
+    with pytest.raises(LockError, match="only 1 files whose names are no UTF-8"):
+        listing(foreign)
+    (meshes / "ball.ply").rename(foreign / "St\u00fchle.ply")
+    found = listing(foreign)
+    assert list(by_name(found)) == ["St\u00fchle.ply"] and found.left_out == {"name_not_utf8": 1}
 
 
 def test_rows_without_a_file_are_counted(meshes):

@@ -1,5 +1,7 @@
 """Dataset specs: presets load, mistakes are one clear line that names the field, and rand-15k nests in rand-25k."""
 
+import math
+
 import pytest
 import yaml
 
@@ -63,6 +65,9 @@ def test_an_unknown_preset_is_told_which_there_are(tmp_path):
         ({"layout": {"objects": [5, 2]}}, "layout.objects"),
         ({"layout": {"scale": [1.5, 0.5]}}, "layout.scale"),
         ({"layout": {"scale": [0, 1]}}, "layout.scale"),
+        ({"layout": {"scale": [0.5, math.inf]}}, "layout.scale"),
+        ({"frame": {"azimuth_offset_deg": math.nan}}, "frame.azimuth_offset_deg"),
+        ({"render": {"view_timeout_s": math.inf}}, "render.view_timeout_s"),
         ({"layout": {"table_probability": 1.5}}, "layout.table_probability"),
         ({"layout": {"pose": "upside-down"}}, "layout.pose"),
         ({"cameras": {"views": 0}}, "cameras.views"),

@@ -111,3 +111,14 @@ def test_vertex_colours_show_where_no_material_is_asked_for(tmp_path):
     mesh = load(tmp_path, colored + "f 1 2 3\n")
     assert np.allclose(mesh.corner_color[0], [1, 0, 0.2140411, 1], atol=1e-6)
     assert load(tmp_path, colored + "usemtl a\nf 1 2 3\n").corner_color is None
+
+
+def test_colours_that_are_no_numbers_are_black(tmp_path):
+    mesh = load(tmp_path, "v 0 0 0 nan 0 1\nv 1 0 0 1 inf 1\nv 1 1 0 1 0 -inf\nf 1 2 3\n")
+    assert np.array_equal(mesh.corner_color[0], [[0, 0, 1, 1], [1, 1, 1, 1], [1, 0, 0, 1]])
+
+
+def test_names_of_materials_end_with_their_line_only(tmp_path):
+    library = "newmtl old\u2028oak\nKd 1 0 0\nnewmtl old\nKd 0 1 0\n"
+    (surface,) = load(tmp_path, f"mtllib mesh.mtl\n{SQUARE}usemtl old\u2028oak\nf 1 2 3\n", library=library).surfaces
+    assert surface.base_color.tolist() == [1, 0, 0, 1]

@@ -1,6 +1,8 @@
 """One writer a dataset folder, its workers included; the lock does not outlive its owner."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -136,3 +138,20 @@ def test_an_owner_whose_lease_was_taken_stops_and_leaves_the_new_owners_alone(tm
                 hold.check()
                 time.sleep(0.02)
     assert store.read(".lock") == taken
+
+
+def test_who_may_only_read_a_folder_sees_whether_its_lock_is_held(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    opened = os.open
+
+    def read_only(path, flags, *mode, **more):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode, **more)
+
+    with sole_writer(store, ".lock", busy="busy"), monkeypatch.context() as reader:
+        reader.setattr(os, "open", read_only)
+        assert is_held(store, ".lock")
+    monkeypatch.setattr(os, "open", read_only)
+    assert (tmp_path / ".lock").exists() and not is_held(store, ".lock")
+    assert not is_held(store, ".other")
