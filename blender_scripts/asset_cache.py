@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from randscene.blender_scripts.compat import enable_nodes
 from randscene.blender_scripts.gltf_flattening import import_flattened
 from randscene.blender_scripts.guide_pass import show_base_colors
+from randscene.blender_scripts.importer_errors import what_failed
 from randscene.errors import RenderError
 
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
@@ -109,7 +110,7 @@ def _import(path: str, suffix: str, up_axis: str) -> ImportedAsset:
             raise
         except Exception as error:
             # Importers raise whatever a broken file makes them stumble over.
-            raise RenderError("import_failed", f"{path}: {_what_failed(error)}") from error
+            raise RenderError("import_failed", f"{path}: {what_failed(error)}") from error
         parts = _collect_parts(places, suffix, up_axis)
         if not parts:
             raise RenderError("no_geometry", f"{path}: holds no faces")
@@ -122,12 +123,6 @@ def _import(path: str, suffix: str, up_axis: str) -> ImportedAsset:
         return ImportedAsset(parts=parts, cost=_cost(parts))
     finally:
         _clear_import()
-
-
-def _what_failed(error: Exception) -> str:
-    """The line of an importer's error that says what is wrong: the last one, but for where in Blender it came up."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith("Location:")), type(error).__name__)
 
 
 def _run_importer(path: str, suffix: str) -> dict[str, NDArray[Any]]:

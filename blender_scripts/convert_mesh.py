@@ -12,12 +12,14 @@ import os
 import struct
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from randscene.blender_scripts import process_setup
+from randscene.blender_scripts.importer_errors import what_failed
 from randscene.errors import AssetError
 from randscene.files import sha256_of, write_atomic
 
@@ -44,6 +46,9 @@ def main() -> None:
         answer = {"status": error.reason, "message": str(error)}
     except MemoryError:
         answer = {"status": "out_of_memory", "message": f"{arguments.source}: needs more memory than allowed"}
+    except Exception:
+        traceback.print_exc()
+        process_setup.exit_now(1)
     os.write(answers, json.dumps(answer).encode() + b"\n")
     process_setup.exit_now(0)
 
@@ -78,7 +83,7 @@ def convert(source: Path, target: Path) -> None:
         bpy.ops.import_scene.fbx(filepath=str(source), use_anim=False, use_image_search=False)
     except Exception as error:
         # The importer raises whatever a broken file makes it stumble over.
-        raise AssetError("conversion_failed", f"{source}: Blender cannot read it: {_last_line(error)}") from error
+        raise AssetError("conversion_failed", f"{source}: Blender cannot read it: {what_failed(error)}") from error
     _check_pictures(bpy, source)
     _keep_meshes_at_rest(bpy, source)
     with tempfile.TemporaryDirectory() as scratch:
@@ -97,14 +102,14 @@ def convert(source: Path, target: Path) -> None:
             )
             data = written.read_bytes()
         except Exception as error:
-            raise AssetError("conversion_failed", f"{source}: Blender cannot write it: {_last_line(error)}") from error
+            raise AssetError("conversion_failed", f"{source}: Blender cannot write it: {what_failed(error)}") from error
     write_atomic(target, _marked(data, digest))
 
 
 def _check_pictures(bpy: Any, source: Path) -> None:
     folder = source.parent.resolve()
     for image in bpy.data.images:
-        if image.packed_file is not None or image.source != "FILE":
+        if image.packed_file is not None or not image.filepath:
             continue
         path = Path(bpy.path.abspath(image.filepath)).resolve()
         if not path.is_relative_to(folder):
@@ -160,10 +165,6 @@ def _limit_memory(limit: int) -> None:
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
 
 
 if __name__ == "__main__":

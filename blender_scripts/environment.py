@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from randscene.blender_scripts.compat import apply_settings, enable_nodes
 from randscene.blender_scripts.scene_description import SceneDescription, WorldImage
-from randscene.errors import RenderError
+from randscene.errors import RenderError, first_line
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of linear red, green and blue (ITU-R BT.709)."""
@@ -88,7 +88,7 @@ class WorldMaker:
         try:
             image = bpy.data.images.load(path)
         except RuntimeError as error:
-            raise _unreadable(path, str(error).splitlines()[0]) from error
+            raise _unreadable(path, first_line(error)) from error
         image.colorspace_settings.name = "Linear Rec.709"
         if wanted.sha256 not in self._means:
             width, height = image.size

@@ -173,7 +173,7 @@ def job_of(line: bytes) -> str:
     """The job that a (perhaps malformed) request names, or an empty string."""
     try:
         job = json.loads(line)["job"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return job if isinstance(job, str) else ""
 
@@ -181,9 +181,9 @@ def job_of(line: bytes) -> str:
 def _parse(line: bytes, kinds: Mapping[str, type[Any]], reason: str) -> Any:
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RenderError(reason, f"not one line of JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("type") not in kinds:
+    if not isinstance(data, dict) or not isinstance(data.get("type"), str) or data["type"] not in kinds:
         raise RenderError(reason, f"not a message of a known type ({', '.join(kinds)}): {line[:80]!r}")
     kind = kinds[data.pop("type")]
     known = {item.name: item.type for item in fields(kind)}
@@ -192,7 +192,7 @@ def _parse(line: bytes, kinds: Mapping[str, type[Any]], reason: str) -> Any:
         raise RenderError(reason, f"{kind.type}: unknown field {unknown[0]}")
     try:
         return kind(**{name: _CHECKS[known[name]](value, name) for name, value in data.items()})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RenderError(reason, f"{kind.type}: {error}") from error
 
 

@@ -101,7 +101,7 @@ def scene_description(recipe: Mapping[str, Any]) -> SceneDescription:
         )
     except KeyError as error:
         raise RenderError("bad_request", f"the recipe lacks the field {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RenderError("bad_request", f"the recipe is malformed: {error}") from error
     if not 1 <= len(scene.assets) <= MAX_INSTANCES:
         raise RenderError("bad_request", f"a scene holds 1 to {MAX_INSTANCES} instances, not {len(scene.assets)}")

@@ -1,6 +1,5 @@
 """What checks of a layout need of a mesh: its surface, convex hull, closed shells, and where a pose puts them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,35 +132,6 @@ class PlacedBody:
     def _triangle_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
         first, second, third = (self.vertices[self.body.faces[:, corner]] for corner in range(3))
         return np.minimum(np.minimum(first, second), third), np.maximum(np.maximum(first, second), third)
-
-
-class BodyCache:
-    """Bodies by asset uid; those used least lately go when they take more than `limit` bytes together.
-
-    Parameters
-    ----------
-    load : callable
-        Gives the body of a uid that is not held.
-    limit : int
-        Bytes.
-    """
-
-    def __init__(self, load: Callable[[str], CollisionBody], limit: int) -> None:
-        self._load = load
-        self._limit = limit
-        self._held: dict[str, CollisionBody] = {}  # the one used last is at the end
-        self._bytes = 0
-
-    def __getitem__(self, uid: str) -> CollisionBody:
-        body = self._held.pop(uid, None)
-        if body is None:
-            body = self._load(uid)
-            self._bytes += body.nbytes
-        self._held[uid] = body
-        while self._bytes > self._limit and len(self._held) > 1:
-            oldest = next(iter(self._held))
-            self._bytes -= self._held.pop(oldest).nbytes
-        return body
 
 
 def _uniform_scale(pose: NDArray[Any]) -> float:

@@ -15,7 +15,7 @@ from randscene.errors import DatasetError
 from randscene.generator.light_pictures import light_pictures
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
 from randscene.shards.commit import commit_tar, remove_leftovers
-from randscene.shards.dataset import DATASET_SCHEMA
+from randscene.shards.dataset import DATASET_SCHEMA, read_info
 from randscene.shards.store import Store
 from randscene.shards.view_sample import SCHEMA_VERSION
 from randscene.shards.writer_lock import Hold, sole_writer, worker_turn
@@ -253,20 +253,25 @@ class DatasetFolder:
         self.store.remove(self.scene_name(scene))
 
     def read_info(self) -> dict[str, Any]:
-        """Content of `dataset.json`.
+        """Content of the `dataset.json` of a build.
 
         Raises
         ------
         DatasetError
-            If it is missing or not readable.
+            If it is missing, not readable, or that of an import.
         """
+        info = read_info(self.store)
+        if "source" in info:
+            raise DatasetError(
+                f"{self.store.url} was imported ({info['source']}), not built; the command that imported it goes on "
+                "with it, and its failures.jsonl says what was left out"
+            )
         try:
-            info = json.loads(self.store.read(INFO))
-            info["fingerprint"], info["name"], info["spec"]["splits"], info["complete"]
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise DatasetError(f"{self.store.url} is not a dataset: it has no {INFO}; check the path") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{self.store.url}/{INFO}: not a readable dataset description: {error}") from error
+            info["spec"]["splits"], info["complete"]
+        except (KeyError, TypeError) as error:
+            raise DatasetError(
+                f"{self.store.url}/{INFO} is not that of a build ({error!r}); use the release that wrote it"
+            ) from error
         return info
 
     def write_info(

@@ -19,6 +19,8 @@ from randscene.lookahead import lookahead
 from randscene.ray_session import deaths, ray_session
 from randscene.shards import read_tar
 from randscene.shards.commit import commit_shard, local_copy, remove_leftovers
+from randscene.shards.dataset import read_info, shard_files
+from randscene.shards.dataset_card import write_card
 from randscene.shards.latent_sidecar import MEMBER, belongs, sidecar_folder, sidecar_header
 from randscene.shards.sample_codec import npy_bytes, npz_arrays
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_index, read_indices
@@ -141,7 +143,8 @@ def encode(
     """Put latents of all committed shards beside them; goes on where an earlier call was stopped.
 
     The latents of a sample are those of its scene, the union of its instances' voxels, and of each instance, in the
-    frame that the dataset was built in. Read them with `open_dataset(root, latents=encoder)`.
+    frame that the dataset was built in. Read them with `open_dataset(root, latents=encoder)`. The card of a finished
+    dataset then names them.
 
     Parameters
     ----------
@@ -171,14 +174,13 @@ def encode(
 
     begun = time.monotonic()
     store = open_store(root if "://" in str(root) else Path(root).absolute())
-    sizes = store.sizes("shards")
-    names = sorted(name.removesuffix(INDEX_ENDING) for name in sizes if name.endswith(INDEX_ENDING))
+    names, _, sizes = shard_files(store, None)
     if not names:
         raise DatasetError(
             f"{root} has no committed shard: name the folder of a dataset that `randscene generate` made"
         )
-    loaded = load_encoder(encoder)
-    sha256 = loaded.sha256
+    read_info(store)  # what no reader would open is refused before the work
+    sha256 = load_encoder(encoder).sha256
     target = sidecar_folder(sha256)
     indices = dict(zip(names, read_indices(store, "shards", names, sizes)))
     held = store.sizes(target)
@@ -216,7 +218,9 @@ def encode(
                 try:
                     made, size = ray.get(finished)
                 except ray.exceptions.RayTaskError as error:
-                    raise error.cause if isinstance(error.cause, RandsceneError) else error from error
+                    if isinstance(error.cause, RandsceneError):
+                        raise error.cause from error
+                    raise
                 except deaths(ray) as error:
                     raise RandsceneError(
                         f"a worker died while it encoded ({first_line(error)}); what is done is kept: "
@@ -225,6 +229,8 @@ def encode(
                 done, grids, written = done + 1, grids + made, written + size
                 if progress is not None:
                     progress(done, len(names), grids)
+    if read_info(store).get("complete"):  # otherwise the build writes the card when it ends
+        write_card(store.url, pictures=False)
     return EncodeReport(
         url=f"{store.url}/{target}",
         shards=len(names),
@@ -241,7 +247,9 @@ def _placement(resources: dict[str, float], device: str | None, workers: int | N
     if device == "cuda" and not gpus:
         raise RandsceneError("there is no GPU in this Ray cluster: leave --device out, or set it to cpu")
     chosen = device or ("cuda" if gpus else "cpu")
-    return chosen, max(1, min(shards, workers or (ACTORS_A_GPU * gpus if chosen == "cuda" else cpus)))
+    # More than there is room for would never start: those that run keep their place until the end.
+    room = min(ACTORS_A_GPU * gpus, cpus) if chosen == "cuda" else cpus
+    return chosen, min(shards, workers or room, room)
 
 
 def _lock(target: str) -> str:

@@ -324,7 +324,7 @@ def scene_cost(
         before_wall_s=before["wall"],
         before_cpu_s=before["cpu"],
         shard_bytes=float(np.mean(sizes)) * views,
-        recipe_bytes=len(recipe.to_json()) + 1,
+        recipe_bytes=len(recipe.to_json().encode()) + 1,
         glb_bytes=len(scene_glb(made.instances)),
         bytes_variance=views * (views - count) / count * spread,
         stages={name: whole(name) for name in end if name not in ("wall", "cpu")},

@@ -50,6 +50,8 @@ class Verdict:
     best: Reading
     iou: float
     """Of the best reading, at the resolution of the import."""
+    any_numbering: bool
+    """Whether both numberings name its pixels alike, so that it tells nothing about them."""
 
 
 def all_axes() -> list[str]:
@@ -184,8 +186,9 @@ def judge(
         Consider only this one.
     """
     numbers = suffix_numbers(furniture)
+    alike = numbers == pixel_values(furniture, "position")
     numberings: list[Numbering] = ["position"] if numbering is None else [numbering]
-    if numbering is None and numbers not in (None, pixel_values(furniture, "position")):
+    if numbering is None and numbers is not None and not alike:
         numberings.append("suffix")
     best, best_score = Reading(axes=axes or Y_UP, numbering=numberings[0]), -1.0
     for turn in all_axes() if axes is None else [axes]:
@@ -195,7 +198,8 @@ def judge(
             if score > best_score:
                 best, best_score = Reading(axes=turn, numbering=way), score
     shown = [rays.ids_and_depth(_in_file_axes(view.camera, best.axes), resolution)[0] for view, _ in views]
-    return Verdict(room_id=room_id, best=best, iou=_score(shown, views, pixel_values(furniture, best.numbering)))
+    iou = _score(shown, views, pixel_values(furniture, best.numbering))
+    return Verdict(room_id=room_id, best=best, iou=iou, any_numbering=alike and numbering is None)
 
 
 def agreed(verdicts: Sequence[Verdict], least: float) -> Reading:
@@ -215,7 +219,9 @@ def agreed(verdicts: Sequence[Verdict], least: float) -> Reading:
     votes: dict[Reading, list[float]] = {}
     for verdict in verdicts:
         if verdict.iou >= least:
-            votes.setdefault(verdict.best, []).append(verdict.iou)
+            # A room that both numberings read alike must not outvote one that tells them apart.
+            for numbering in NUMBERINGS if verdict.any_numbering else (verdict.best.numbering,):
+                votes.setdefault(replace(verdict.best, numbering=numbering), []).append(verdict.iou)
     if not votes:
         top = max(verdicts, key=lambda verdict: verdict.iou)
         raise DatasetError(

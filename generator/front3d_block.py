@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from randscene import seeding
-from randscene.errors import RandsceneError
 from randscene.generator.dataset_folder import DatasetFolder
 from randscene.generator.front3d_axes import Reading
 from randscene.generator.front3d_layout import Front3dFolder, Room
@@ -130,8 +129,6 @@ class BlockActor:
     def _import(self, room: Room) -> ImportedRoom:
         try:
             return import_room(self._folder, room, self._reading, self._settings, self._fingerprint)
-        except (SceneFailedError, RandsceneError, MemoryError):
-            raise
         except OSError as error:
             raise SceneFailedError("unreadable", "import", f"{room.room_id}: {error.strerror or error}") from error
 

@@ -52,7 +52,7 @@ def read_views(path: Path) -> list[RoomView]:
             )
             for item in meta["locations"]
         ]
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise AssetError("bad_meta", f"{path.name}: not a readable list of cameras: {error!r}") from error
     numbers = [view.number for view in views]
     if not views or len(set(numbers)) != len(numbers) or max(numbers) >= MAX_VIEWS:

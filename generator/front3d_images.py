@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from randscene.errors import AssetError
+from randscene.errors import AssetError, first_line
 from randscene.shards.sample_codec import MemberError, image_array
 
 MAX_SIDE = 8192
@@ -80,7 +80,9 @@ def _read(path: Path, kind: str, modes: tuple[str, ...]) -> NDArray[Any]:
             raise AssetError("bad_image", f"{where}: is larger than any view")
         picture = image_array(path.read_bytes(), kind=kind, modes=modes)
     except (MemberError, OSError, MemoryError) as error:
-        raise AssetError("bad_image", f"{where}: {error}") from error
+        # Not the folder's own path, which an OSError carries: records must not differ between machines.
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise AssetError("bad_image", f"{where}: {why}") from error
     height, width = picture.shape[:2]
     if height != width:
         raise AssetError("not_square", f"{where}: has {width} x {height} pixels; only square views can be read")

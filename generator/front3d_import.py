@@ -226,7 +226,8 @@ class _Import:
 
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         todo: deque[RoomBlock] = deque(self.unfinished)
-        idle = [start_actor() for _ in range(min(len(todo), workers or cpus))]
+        # More than there are CPUs would never start: those that run keep theirs until the end.
+        idle = [start_actor() for _ in range(min(len(todo), workers or cpus, cpus))]
         running: dict[Any, tuple[Any, RoomBlock]] = {}
         died: Counter[str] = Counter()
         dead: dict[str, frozenset[int]] = {}
@@ -240,9 +241,12 @@ class _Import:
             try:
                 samples = ray.get(finished)
             except ray.exceptions.RayTaskError as error:
-                raise error.cause if isinstance(error.cause, RandsceneError) else error from error
+                if isinstance(error.cause, RandsceneError):
+                    raise error.cause from error
+                raise
             except deaths(ray) as error:
                 log.warning("a worker died in block %s: %s", block.name, first_line(error))
+                ray.kill(actor)  # one that is only out of reach would keep its CPU from the next
                 died[block.name] += 1
                 if died[block.name] > 2 * STRIKES:
                     raise RandsceneError(
@@ -287,6 +291,7 @@ def _killers(ray: Any, start_actor: Callable[[], Any], block: RoomBlock) -> froz
             except ray.exceptions.RayTaskError:
                 break  # not a death: it comes again, with its message, when the block is packed
             except deaths(ray):
+                ray.kill(actor)
                 actor = start_actor()
                 if strike == STRIKES:
                     found.add(room.scene)

@@ -24,7 +24,7 @@ TEST_ROOMS = 1000
 in `configs/test/3dfront.yaml`, and its README)."""
 MAX_LIST_BYTES = 1 << 28
 _NEEDED = ("RENDER", "SCENE")
-_SPLIT = re.compile(r"([a-z][a-z0-9_]*)=(-?\d*):(-?\d*)")
+_SPLIT = re.compile(r"([a-z][a-z0-9_]*)=(-?\d+)?:(-?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,21 +90,25 @@ class Front3dFolder:
         return self._existing(self._scene, room, f"{name}.npy")
 
     def _existing(self, tree: Path, room: Room, file: str) -> Path:
-        """Raises AssetError `unsafe_path` or `missing_file`."""
+        """Raises AssetError `unsafe_path`, `missing_file` or `unreadable`."""
         parts = room.room_id.split("/")
         if len(parts) != 2 or not all(map(_is_name, [*parts, file])):
             raise AssetError("unsafe_path", f"{room.room_id!r}, {file!r}: not the names of a house, a room and a file")
         path = tree / parts[0] / parts[1] / file
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:
+            raise AssetError("unreadable", f"{path.relative_to(self.root)}: {error.strerror}") from error
+        if not found:
             raise AssetError("missing_file", f"{path.relative_to(self.root)}: no such file")
         return path
 
 
 def _is_name(text: str) -> bool:
     """Whether a text from outside names one file or folder right where it is looked for."""
-    return (
-        0 < len(text.encode()) <= 255 and text not in (".", "..") and text.isprintable() and not set(text) & {*"/\\:"}
-    )
+    # What is printable can be encoded: JSON may hold halves of surrogate pairs, which cannot.
+    plain = text.isprintable() and text not in (".", "..") and not set(text) & {*"/\\:"}
+    return plain and 0 < len(text.encode()) <= 255
 
 
 def find_lists(root: str | Path, ids: str | None = None, *, test: bool = False) -> tuple[Path, Path]:
@@ -160,6 +164,11 @@ def read_lists(rooms: Path, furniture: Path) -> list[tuple[str, tuple[str, ...]]
             raise DatasetError(f"{furniture} is not a list of lists of object names")
     if len(set(names)) != len(names):
         raise DatasetError(f"{rooms} lists a room twice")
+    for name, items in zip(names, objects):
+        try:
+            "".join([name, *items]).encode()
+        except UnicodeEncodeError as error:
+            raise DatasetError(f"{rooms} or {furniture}: {name!a} has a name that is not Unicode text") from error
     return [(name, tuple(items)) for name, items in zip(names, objects)]
 
 
@@ -195,7 +204,7 @@ def parse_splits(texts: list[str], count: int) -> dict[str, tuple[int, int]]:
         match = _SPLIT.fullmatch(text)
         if not match or match[1] in found:
             raise DatasetError(f"--split {text}: write each split once as name=first:end, e.g. test=-1000:")
-        first, end, _ = slice(*(int(part) if part.strip("-") else None for part in match.groups()[1:])).indices(count)
+        first, end, _ = slice(*(int(part) if part else None for part in match.groups()[1:])).indices(count)
         if first >= end:
             raise DatasetError(f"--split {text}: holds none of the {count} rooms")
         found[match[1]] = (first, end)

@@ -87,8 +87,8 @@ class Description:
         if info is not None and info["fingerprint"] != self.fingerprint:
             raise DatasetError(
                 f"{store.url} holds another dataset ({info.get('name')}, fingerprint {info['fingerprint'][:12]}, asked "
-                f"for {self.settings.name}, {self.fingerprint[:12]}); choose another --out, or the lists, splits and "
-                "options that it began with"
+                f"for {self.settings.name}, {self.fingerprint[:12]}); choose another --out, or the lists, splits, "
+                "options and software versions that it began with"
             )
         return info is not None
 

@@ -308,11 +308,10 @@ def _left_out(view: RoomView, reason: str, message: str, kind: ImageKind = "rend
 
 
 def _without_views(room: Room, left_out: Sequence[dict[str, Any]]) -> SceneFailedError:
-    """Why a room has no sample: what befell all its views, or that none shows everything."""
-    reasons = {item["reason"] for item in left_out}
-    only = reasons.pop() if len(reasons) == 1 else ""
-    if only and only != "hidden_instance":
-        return SceneFailedError(only, "views", f"{room.room_id}: {left_out[0]['message']}")
+    """Why a room has no sample: the first fault of its files, which can be mended, or that no view shows everything."""
+    for item in left_out:
+        if item["reason"] != "hidden_instance":
+            return SceneFailedError(item["reason"], "views", f"{room.room_id}: {item['message']}")
     return SceneFailedError("no_valid_view", "views", f"{room.room_id}: no view shows every kept instance")
 
 

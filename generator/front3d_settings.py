@@ -1,5 +1,6 @@
 """What an import of 3D-FRONT can be told, and whose work it is."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,7 @@ class Front3dSettings:
         _require(0 < self.min_iou <= 1, "the least IoU must lie in (0, 1]")
         _require(self.surface_points >= 1, "at least one surface point is needed")
         _require(self.frame in FRAMES, f"the frame must be one of {', '.join(FRAMES)}")
+        _require(math.isfinite(self.azimuth_offset_deg), "the azimuth offset must be a finite number")
         _require(0 <= self.webp_quality <= 100, "the WebP quality must lie between 0 and 100")
         _require(self.rooms_per_shard >= 1, "a shard needs at least one room")
         _require(self.seed >= 0, "the seed must not be negative")

@@ -1,6 +1,5 @@
 """Pictures of a layout report: histograms, and layouts seen from above."""
 
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from randscene.figures import blank_figure, figure_png
 from randscene.generator.layout_report import LayoutReport
 from randscene.generator.scene_check import SceneCheck
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 110
+_MARGINS = {"left": 0.5, "right": 0.2, "bottom": 0.35, "top": 0.75}
+"""Inches."""
+_GAPS = (0.16, 0.3)
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#4878a8", "#d98c3f", "#5a9e6f", "#c0392b", "#9a9a9a"
 _BINS = 40
 
@@ -23,7 +24,7 @@ _BINS = 40
 def draw_histograms(report: LayoutReport) -> bytes:
     """Histograms of counts, sizes, densities, distances, contacts and the sampler's toil, as PNG."""
     samples, limits = report.statistics.samples, report.tolerances
-    figure = _figure(13, 10.5)
+    figure = blank_figure(13, 10.5, **_MARGINS, gaps=_GAPS)
     axes = iter(figure.subplots(4, 3).flat)
     _counts(next(axes), samples["objects"], "objects a scene")
     _counts(next(axes), samples["stacked"], "stacked objects a scene")
@@ -39,19 +40,19 @@ def draw_histograms(report: LayoutReport) -> bytes:
     _values(next(axes), samples["margin_over_size"], "centre of mass to footing's edge over size", mark=0.0)
     _uses(next(axes), sorted(report.statistics.uses.values(), reverse=True))
     figure.suptitle(f"{report.scenes} scenes, {len(samples['size'])} objects")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def draw_layouts(report: LayoutReport) -> bytes:
     """Up to twelve layouts seen from above, as PNG: discs, outlines and ids; what violates a tolerance is red."""
-    figure = _figure(14, 3.8 * max(1, math.ceil(len(report.drawn) / 4)))
-    axes = figure.subplots(max(1, math.ceil(len(report.drawn) / 4)), 4, squeeze=False).flat
+    figure = blank_figure(14, 3.8 * max(1, math.ceil(len(report.drawn) / 4)), **_MARGINS, gaps=_GAPS)
+    axes = list(figure.subplots(max(1, math.ceil(len(report.drawn) / 4)), 4, squeeze=False).flat)
     for axis, check in zip(axes, report.drawn):
         _layout(axis, check)
-    for axis in list(axes)[len(report.drawn) :]:
+    for axis in axes[len(report.drawn) :]:
         axis.set_axis_off()
     figure.suptitle("dashed: discs   blue: on the ground   green: carries an object   orange: stacked   red: violation")
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _layout(axis: "Axes", check: SceneCheck) -> None:
@@ -132,23 +133,3 @@ def _finish(axis: "Axes", title: str) -> None:
     axis.set_title(title, fontsize=9)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Not pyplot: no display, no state of the process.
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(
-        left=0.5 / width, right=1 - 0.2 / width, bottom=0.35 / height, top=1 - 0.75 / height, wspace=0.16, hspace=0.3
-    )
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: "Figure") -> bytes:
-    data = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None}
-    figure.savefig(data, format="png", dpi=DPI, metadata=metadata)
-    return data.getvalue()

@@ -12,9 +12,11 @@ from typing import Any
 import randscene
 from randscene.errors import DatasetError, LockError, PlanError
 from randscene.files import atomic_writer, sha256_of, write_atomic
+from randscene.generator.failures import read_failures, reasons
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.recipe import SceneRecipe
 from randscene.manifests import AssetRecord, DatasetSpec, load_lock, lock_hash, parse_spec, write_lock
+from randscene.shards.store import open_store
 
 PLAN_SCHEMA = 1
 RECIPES, LOCK, PLAN, DATASET = "recipes.jsonl", "assets.lock.jsonl", "plan.json", "dataset.json"
@@ -188,6 +190,8 @@ def open_layouts(folder: Path) -> LayoutFolder:
         )
     described = folder / (PLAN if planned else DATASET)
     info = _read_json(described)
+    if "source" in info:
+        raise DatasetError(f"{folder} was imported ({info['source']}): it has no layouts of ours to look at")
     try:
         spec = parse_spec(info["spec"], where=str(described))
         splits = info["splits"]
@@ -209,7 +213,7 @@ def open_layouts(folder: Path) -> LayoutFolder:
         spec=spec,
         records=records,
         scenes=scenes,
-        failures=failures or _failures(folder / "failures.jsonl"),
+        failures=failures or reasons(read_failures(open_store(folder))),
         recipes_sha256=recipes_sha256,
     )
 
@@ -222,14 +226,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise DatasetError(f"{path}: not an object of JSON")
     return data
-
-
-def _failures(path: Path) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    if path.is_file():
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-            try:
-                counts[str(json.loads(line)["reason"])] += 1
-            except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f"{path}, line {number}: not a record of a failure: {error!r}") from error
-    return dict(counts)

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from randscene import canonical_json
-from randscene.errors import DatasetError
+from randscene.errors import DatasetError, first_line
+from randscene.generator.json_records import record_reader
 
 RECIPE_VERSION = 3
 
@@ -140,39 +140,14 @@ def recipe_from_json(text: str) -> SceneRecipe:
     """
     try:
         data = json.loads(text)
-        if data["version"] != RECIPE_VERSION:
-            raise DatasetError(
-                f"recipe version {data['version']} is not {RECIPE_VERSION}: use the release that wrote it"
-            )
-        return SceneRecipe(
-            **{
-                **data,
-                "instances": tuple(Instance(**{**item, "pose": _matrix(item["pose"])}) for item in data["instances"]),
-                "lights": tuple(Light(**_tuples(item)) for item in data["lights"]),
-                "background": _background(data["background"]),
-                "ground": data["ground"] and Ground(**_tuples(data["ground"])),
-                "look_at": tuple(data["look_at"]),
-                "cameras": tuple(
-                    Camera(camera_to_world=_matrix(item["camera_to_world"]), fov_deg=item["fov_deg"])
-                    for item in data["cameras"]
-                ),
-                "layout": LayoutFacts(
-                    **{**_tuples(data["layout"]), "centres": tuple(tuple(c) for c in data["layout"]["centres"])}
-                ),
-            }
-        )
-    except (KeyError, TypeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"not a scene recipe: {first_line(error)}") from error
+    if not isinstance(data, dict) or "version" not in data:
+        raise DatasetError("not a scene recipe: it names no version")
+    if data["version"] != RECIPE_VERSION:
+        raise DatasetError(f"recipe version {data['version']} is not {RECIPE_VERSION}: use the release that wrote it")
+    try:
+        recipe: SceneRecipe = record_reader(SceneRecipe)(data)
+    except ValueError as error:
         raise DatasetError(f"not a scene recipe: {error}") from error
-
-
-def _background(item: dict[str, Any]) -> Background:
-    image = item["image"] and EnvironmentMap(**item["image"])
-    return Background(**{**_tuples(item), "image": image})
-
-
-def _matrix(rows: list[list[float]]) -> Matrix4:
-    return tuple(tuple(row) for row in rows)  # type: ignore[misc]
-
-
-def _tuples(item: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
+    return recipe

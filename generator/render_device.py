@@ -37,8 +37,10 @@ def actor_options(render: RenderSpec, resources: Mapping[str, float]) -> tuple[d
     RenderError
         `device_missing` if a card is asked for and Ray knows of none.
     """
-    options: dict[str, float] = {"num_cpus": render.threads}
-    room = max(1, int(resources.get("CPU", 1)) // render.threads)
+    cpus = int(resources.get("CPU", 0))
+    # Where there are fewer processors than one renderer has threads, it takes them all: it must not wait for more.
+    options: dict[str, float] = {"num_cpus": min(render.threads, cpus or render.threads)}
+    room = max(1, cpus // render.threads)
     if render.device == "cpu":
         return options, room
     processes = render.processes_per_gpu or PROCESSES_PER_GPU[render.engine]

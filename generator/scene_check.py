@@ -121,85 +121,20 @@ def check_scene(
     DatasetError
         If the recipe does not fit the lock or is not a scene.
     """
+    _refuse_no_scene(recipe)
     placed = _place(recipe, records, body_of)
-    parents = _parents(recipe, records)
-    violations: list[Violation] = []
-
-    def demand(check: str, ids: tuple[int, ...], value: float, tolerance: float) -> None:
-        if value > tolerance:
-            uids = tuple(recipe.instances[i - 1].uid for i in ids)
-            violations.append(
-                Violation(
-                    check=check,
-                    scene=recipe.scene,
-                    instances=ids,
-                    uids=uids,
-                    value=min(value, FAR),
-                    tolerance=tolerance,
-                )
-            )
-
-    near = 0
-    for one, two in itertools.combinations(range(1, len(placed) + 1), 2):
-        # The upper one of a stack is moved, so that moving it up is the first thing to try.
-        top, base = (one, two) if two in parents[one] else (two, one)
-        first, second = placed[top - 1], placed[base - 1]
-        tolerance = tolerances.penetration * min(first.size, second.size)
-        if not _near(first, second, tolerance):
-            continue
-        near += 1
-        depth = penetration(first, second, tolerance, stands=base in parents[top])
-        if depth is not None:
-            demand("penetration", (one, two), depth, tolerance)
-
-    facts = []
-    for number, (instance, body) in enumerate(zip(recipe.instances, placed), start=1):
-        contact, outside, clearance = tolerances.contact * body.size, None, None
-        if instance.support_parent is None:
-            gap = body.lowest
-            demand("sunk", (number,), -gap, contact)
-        else:
-            carrier = placed[instance.support_parent - 1]
-            gap = min(rest_gap(body, carrier, contact), FAR)
-            support = records[recipe.instances[instance.support_parent - 1].uid].support
-            assert support is not None  # seen to by _parents
-            outside, clearance = overhang(body, carrier, support)
-            demand("overhang", (number, instance.support_parent), outside, tolerances.overhang * body.size)
-        where = (number,) if instance.support_parent is None else (number, instance.support_parent)
-        demand("floating", where, gap, contact)
-        facts.append(
-            InstanceFacts(
-                uid=instance.uid,
-                size=body.size,
-                layer=len(parents[number]),
-                carries=sum(other.support_parent == number for other in recipe.instances),
-                gap=gap,
-                overhang=outside,
-                clearance=clearance,
-                margin=support_margin(body, contact),
-                outline=(),
-            )
-        )
-
-    layout = recipe.layout
-    ratios = []
-    for (i, radius_i, centre_i), (j, radius_j, centre_j) in itertools.combinations(
-        zip(layout.disc_instances, layout.radii, layout.centres), 2
-    ):
-        distance = math.dist(centre_i, centre_j)
-        ratios.append(distance / (radius_i + radius_j))
-        demand("disc_distance", (i, j), radius_i + radius_j + layout.gap - distance, DISC_SLACK)
-    for number, radius, centre in zip(layout.disc_instances, layout.radii, layout.centres):
-        reach = float(np.linalg.norm(placed[number - 1].hull[:, :2] - centre, axis=1).max())
-        demand("disc_cover", (number,), reach - radius, COVER_SLACK * radius)
-
-    if outlines or violations:
+    measured = _Measured(recipe, placed, _parents(recipe, records), tolerances)
+    near = measured.pairs()
+    facts = measured.contacts(records)
+    ratios = measured.discs()
+    if outlines or measured.violations:
         facts = [replace(item, outline=_outline(body)) for item, body in zip(facts, placed)]
+    layout = recipe.layout
     return SceneCheck(
         scene=recipe.scene,
         attempt=recipe.attempt,
         instances=tuple(facts),
-        violations=tuple(violations),
+        violations=tuple(measured.violations),
         pairs=len(placed) * (len(placed) - 1) // 2,
         pairs_near=near,
         disc_ratios=tuple(ratios),
@@ -208,10 +143,115 @@ def check_scene(
     )
 
 
+class _Measured:
+    """The measures of one scene; what is beyond its tolerance is put on a list."""
+
+    def __init__(
+        self, recipe: SceneRecipe, placed: list[PlacedBody], parents: dict[int, list[int]], tolerances: VerifySpec
+    ) -> None:
+        self.violations: list[Violation] = []
+        self._recipe = recipe
+        self._placed = placed
+        self._parents = parents
+        self._tolerances = tolerances
+
+    def pairs(self) -> int:
+        """Test every pair of meshes; returns how many come near enough for the exact test."""
+        near = 0
+        for one, two in itertools.combinations(range(1, len(self._placed) + 1), 2):
+            # The upper one of a stack is moved, so that moving it up is the first thing to try.
+            top, base = (one, two) if two in self._parents[one] else (two, one)
+            first, second = self._placed[top - 1], self._placed[base - 1]
+            tolerance = self._tolerances.penetration * min(first.size, second.size)
+            if not _near(first, second, tolerance):
+                continue
+            near += 1
+            depth = penetration(first, second, tolerance, stands=base in self._parents[top])
+            if depth is not None:
+                self._demand("penetration", (one, two), depth, tolerance)
+        return near
+
+    def contacts(self, records: Mapping[str, AssetRecord]) -> list[InstanceFacts]:
+        """Test how every instance stands on what carries it; returns what was measured, without outlines."""
+        facts = []
+        for number, (instance, body) in enumerate(zip(self._recipe.instances, self._placed), start=1):
+            contact, outside, clearance = self._tolerances.contact * body.size, None, None
+            if instance.support_parent is None:
+                where: tuple[int, ...] = (number,)
+                gap = body.lowest
+                self._demand("sunk", where, -gap, contact)
+            else:
+                where = (number, instance.support_parent)
+                carrier = self._placed[instance.support_parent - 1]
+                gap = min(rest_gap(body, carrier, contact), FAR)
+                support = records[self._recipe.instances[instance.support_parent - 1].uid].support
+                assert support is not None  # seen to by _parents
+                outside, clearance = overhang(body, carrier, support)
+                self._demand("overhang", where, outside, self._tolerances.overhang * body.size)
+            self._demand("floating", where, gap, contact)
+            facts.append(
+                InstanceFacts(
+                    uid=instance.uid,
+                    size=body.size,
+                    layer=len(self._parents[number]),
+                    carries=sum(other.support_parent == number for other in self._recipe.instances),
+                    gap=gap,
+                    overhang=outside,
+                    clearance=clearance,
+                    margin=support_margin(body, contact),
+                    outline=(),
+                )
+            )
+        return facts
+
+    def discs(self) -> list[float]:
+        """Test the discs; returns the distance of each pair over the sum of its radii."""
+        layout = self._recipe.layout
+        owned = list(zip(layout.disc_instances, layout.radii, layout.centres))
+        ratios = []
+        for (i, radius_i, centre_i), (j, radius_j, centre_j) in itertools.combinations(owned, 2):
+            distance = math.dist(centre_i, centre_j)
+            ratios.append(distance / (radius_i + radius_j))
+            self._demand("disc_distance", (i, j), radius_i + radius_j + layout.gap - distance, DISC_SLACK)
+        for number, radius, centre in owned:
+            reach = float(np.linalg.norm(self._placed[number - 1].hull[:, :2] - centre, axis=1).max())
+            self._demand("disc_cover", (number,), reach - radius, COVER_SLACK * radius)
+        return ratios
+
+    def _demand(self, check: str, ids: tuple[int, ...], value: float, tolerance: float) -> None:
+        if value > tolerance:
+            self.violations.append(
+                Violation(
+                    check=check,
+                    scene=self._recipe.scene,
+                    instances=ids,
+                    uids=tuple(self._recipe.instances[i - 1].uid for i in ids),
+                    value=min(value, FAR),
+                    tolerance=tolerance,
+                )
+            )
+
+
 def _near(first: PlacedBody, second: PlacedBody, reach: float) -> bool:
     return bool(
         (first.bounds[0] - reach <= second.bounds[1]).all() and (first.bounds[1] + reach >= second.bounds[0]).all()
     )
+
+
+def _refuse_no_scene(recipe: SceneRecipe) -> None:
+    """A check must not pass because a number is missing or is none."""
+    layout, count = recipe.layout, len(recipe.instances)
+    numbers = [*layout.radii, layout.gap, layout.region, *itertools.chain(*layout.centres)]
+    whole = (
+        count > 0
+        and len(layout.disc_instances) == len(layout.radii) == len(layout.centres)
+        and len(set(layout.disc_instances)) == len(layout.disc_instances)
+        and all(number in range(1, count + 1) for number in layout.disc_instances)
+        and all(map(math.isfinite, numbers))
+        and min([layout.region, *layout.radii]) > 0
+    )
+    if not whole:
+        raise DatasetError(f"scene {recipe.scene}: its layout is not one of its instances; plan the scenes again")
 
 
 def _place(
@@ -258,4 +298,6 @@ def _outline(body: PlacedBody) -> tuple[tuple[float, float], ...]:
     import shapely
 
     hull = shapely.convex_hull(shapely.multipoints(body.hull[:, :2]))
-    return tuple((float(x), float(y)) for x, y in shapely.get_coordinates(hull)[:-1])
+    corners = shapely.get_coordinates(hull)
+    # A polygon ends where it began; what stands upright without a width has a line in its place.
+    return tuple((float(x), float(y)) for x, y in (corners[:-1] if hull.geom_type == "Polygon" else corners))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from randscene.errors import AssetError, RenderError
 from randscene.generator.blender_process import INSTALLATION_REASONS, BlenderProcess
 from randscene.generator.cameras import intrinsics
+from randscene.generator.geometry_cache import GeometryCache, mesh_bytes
 from randscene.generator.guide_sampler import GuideSampler
 from randscene.generator.guided_reconstruction import reconstruct
 from randscene.generator.light_pictures import picture_paths
-from randscene.generator.mesh_cache import MeshCache
 from randscene.generator.ray_caster import RayScene
 from randscene.generator.recipe import SceneRecipe
 from randscene.generator.render_device import protocol_device
@@ -79,7 +79,7 @@ class SceneMaker:
         self._open = contextlib.ExitStack()
         self._blender: BlenderProcess | None = None
         self._encoder: Any = None
-        self._meshes = MeshCache(self._load_mesh)
+        self._meshes = GeometryCache(self._load_mesh, mesh_bytes)
         self._clock = clock or StageClock()
 
     @property

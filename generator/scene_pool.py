@@ -63,11 +63,6 @@ class ScenePool:
         """What Ray has to answer yet."""
         return [*self._running, *self._starting]
 
-    @property
-    def scenes(self) -> list[int]:
-        """The scenes that are being made."""
-        return [job.scene for job in self._running.values()]
-
     def grow(self, size: int) -> None:
         """Start actors until there are `size`, those that wait for a place included."""
         while len(self._starting) + self.ready < size:

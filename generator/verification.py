@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from randscene.errors import AssetError, DatasetError, LockError, RandsceneError
-from randscene.generator.collision_body import BodyCache, CollisionBody
+from randscene.generator.collision_body import CollisionBody
+from randscene.generator.geometry_cache import GeometryCache
 from randscene.generator.layout_report import LayoutReport, ReportBuilder
 from randscene.generator.recipe import SceneRecipe, recipe_from_json
 from randscene.generator.scene_check import SceneCheck, check_scene
@@ -89,7 +90,7 @@ class _Checker:
     def __init__(self, records: Sequence[AssetRecord], tolerances: VerifySpec) -> None:
         self._records = {record.uid: record for record in records}
         self._tolerances = tolerances
-        self._bodies = BodyCache(self._load, CACHE_BYTES)
+        self._bodies = GeometryCache(self._load, lambda body: body.nbytes, CACHE_BYTES)
 
     def check(self, task: _Task) -> SceneCheck:
         position, item = task
@@ -97,8 +98,7 @@ class _Checker:
             recipe = recipe_from_json(item) if isinstance(item, str) else item
         except DatasetError as error:
             raise DatasetError(f"recipe {position}: {error}") from error
-        bodies = self._bodies.__getitem__
-        return check_scene(recipe, self._records, bodies, self._tolerances, outlines=position <= DRAWN)
+        return check_scene(recipe, self._records, self._bodies.get, self._tolerances, outlines=position <= DRAWN)
 
     def _load(self, uid: str) -> CollisionBody:
         record = self._records[uid]

@@ -412,6 +412,8 @@ def test_requests_survive_the_wire(job, views, assets, numbers) -> None:
     [
         b"",
         b"[]",
+        b"[" * 100_000,
+        b'{"type":[]}',
         b'{"type":"hello"}',
         b'{"type":"quit","now":true}',
         b'{"type":"render","job":"1"}',
@@ -426,6 +428,7 @@ def test_malformed_requests_are_refused(line: bytes) -> None:
     with pytest.raises(RenderError) as caught:
         protocol.parse_request(line)
     assert caught.value.reason == "bad_request"
+    assert protocol.job_of(line) in ("", "1")
 
 
 @pytest.mark.parametrize("field", ["instances", "lights", "background", "cameras"])

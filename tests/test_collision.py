@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layout_fixtures import body, box, merged, moved, place, pose, tray, without
 
 from randscene.generator.collision import SurfacePair, penetration
-from randscene.generator.collision_body import BodyCache, CollisionBody, PlacedBody
+from randscene.generator.collision_body import CollisionBody, PlacedBody
 from randscene.generator.containment import is_inside
 
 TOLERANCE = 1e-3
@@ -196,17 +196,3 @@ def test_the_hull_spans_the_body_in_any_pose():
 def test_a_pose_that_is_no_rotation_with_a_scale_is_refused(matrix):
     with pytest.raises(ValueError, match="rotation with one positive scale"):
         PlacedBody(CUBE, matrix)
-
-
-def test_the_cache_lets_go_of_the_bodies_used_least_lately():
-    loaded = []
-
-    def load(uid: str) -> CollisionBody:
-        loaded.append(uid)
-        return CUBE
-
-    cache = BodyCache(load, limit=2 * CUBE.nbytes)
-    for uid in "abacab":
-        assert cache[uid] is CUBE
-    assert loaded == ["a", "b", "c", "b"]
-    assert BodyCache(load, limit=1)["a"] is CUBE

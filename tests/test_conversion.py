@@ -13,6 +13,7 @@ import psutil
 import pytest
 from mesh_fixtures import box_draft, picture
 
+from randscene.blender_scripts.importer_errors import what_failed
 from randscene.errors import AssetError
 from randscene.files import sha256_of
 from randscene.manifests import asset_worker, inspect_asset, load_asset_mesh
@@ -109,6 +110,8 @@ def test_pictures_come_along_unless_they_lie_elsewhere(tmp_path):
     inside.unlink()
     assert reason(original, tmp_path / "b.glb") == "missing_file"
     assert reason(write_fbx(tmp_path / "in" / "b.fbx", outside), tmp_path / "b.glb") == "unsafe_path"
+    film = outside.rename(tmp_path / "wood.avi")  # by its ending Blender takes it for another kind of picture
+    assert reason(write_fbx(tmp_path / "in" / "b.fbx", film), tmp_path / "b.glb") == "unsafe_path"
 
 
 @pytest.mark.blender
@@ -123,6 +126,13 @@ def test_pictures_come_along_unless_they_lie_elsewhere(tmp_path):
 def test_what_blender_cannot_read_has_a_typed_reason(tmp_path, content, expected):
     (tmp_path / "a.fbx").write_bytes(content)
     assert reason(tmp_path / "a.fbx", tmp_path / "a.glb") == expected
+
+
+def test_the_line_that_says_what_is_wrong_is_told_and_no_place_in_blender():
+    text = "Error: Python: Traceback (most recent call last):\nValueError: no layers\nLocation: /x/bpy/ops.py:109\n"
+    assert what_failed(RuntimeError(text)) == "ValueError: no layers"
+    assert what_failed(RuntimeError("Error: Couldn't open file 'a.fbx'")) == "Error: Couldn't open file 'a.fbx'"
+    assert what_failed(KeyError()) == "KeyError"
 
 
 def test_an_absent_original_is_missing(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,9 @@ from shard_fixtures import make_dataset
 from randscene.errors import DatasetError, RandsceneError
 from randscene.files import exclusive
 from randscene.generator.encode import EncodeActor, _placement, encode
-from randscene.shards import lint, open_dataset, read_tar
-from randscene.shards.latent_sidecar import latent_sets, sidecar_folder
+from randscene.shards import dataset_card, lint, load_index, open_dataset, read_tar, write_card, write_shard
+from randscene.shards.dataset_card import human_bytes
+from randscene.shards.latent_sidecar import latent_sets, sidecar_folder, sidecar_header
 from randscene.shards.store import open_store
 from randscene.train import encode_voxels, load_encoder
 
@@ -139,6 +142,78 @@ def test_lint_reads_latents_too(encoded, dataset):
     assert any("SHA-256" in problem.message for problem in lint(dataset).problems)
 
 
+def test_lint_compares_the_index_of_latents_with_their_tar(encoded, tmp_path):
+    folder = shutil.copytree(encoded, tmp_path / "data")
+    path = sorted(folder.glob("latents/*/*.index.json"))[0]
+    index = json.loads(path.read_text())
+    index["offsets"][0][0] += 1
+    path.write_text(json.dumps(index))
+    assert [problem.message for problem in lint(folder).problems] == ["the index places its members elsewhere"]
+    index["offsets"][0][0] -= 1
+    del index["header"]["encoder"]
+    path.write_text(json.dumps(index))
+    assert any("does not name the encoder" in problem.message for problem in lint(folder).problems)
+
+
+def _latents_on(folder: Path) -> str:
+    return "".join(re.findall(r"## Latents\n.*?(?=## Reading)", (folder / "README.md").read_text(), re.DOTALL))
+
+
+def test_the_card_of_a_finished_dataset_names_its_latents(encoded):
+    sha256, text = load_encoder("mini").sha256, _latents_on(encoded)
+    size = sum(path.stat().st_size for path in encoded.glob("latents/*/*.tar"))
+    assert f"| mini | `{sha256}` | `{sidecar_folder(sha256)}` | {human_bytes(size)} |" in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=encoded, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\(\d, 8, 16, 16, 16\)\n", done.stdout)
+
+
+def test_the_card_of_an_unfinished_dataset_is_left_to_its_build(encoded, tmp_path):
+    folder = shutil.copytree(encoded, tmp_path / "data")
+    whole, info = (folder / "README.md").read_bytes(), json.loads((folder / "dataset.json").read_text())
+    (folder / "README.md").unlink()
+    (folder / "dataset.json").write_text(json.dumps(info | {"complete": False}))
+    encode(folder, "mini")
+    assert not (folder / "README.md").exists()
+    (folder / "dataset.json").write_text(json.dumps(info))
+    pictures = {path: path.stat() for path in (folder / "card").iterdir()}
+    encode(folder, "mini")
+    assert (folder / "README.md").read_bytes() == whole
+    assert {path: path.stat() for path in (folder / "card").iterdir()} == pictures and len(pictures) == 2
+
+
+def test_latents_that_are_still_being_made_are_not_on_the_card(encoded, tmp_path):
+    folder = shutil.copytree(encoded, tmp_path / "data")
+    assert "| mini |" in _latents_on(folder)
+    next(folder.glob("latents/*/*.index.json")).unlink()
+    write_card(folder)
+    assert not _latents_on(folder)
+
+
+def test_the_last_of_two_that_write_the_card_names_the_latents_of_both(encoded, tmp_path, monkeypatch):
+    """Another one, with another encoder, ends between our look at the latents and our text."""
+    folder, sha256 = shutil.copytree(encoded, tmp_path / "data"), "ab" * 32
+    looked = dataset_card.whole_sets
+
+    def look_before_another_ends(store, shards):
+        sets = looked(store, shards)
+        if not (folder / sidecar_folder(sha256)).exists():
+            for path in sorted(folder.glob("shards/*.tar")):
+                index = load_index(path)
+                write_shard(
+                    folder / sidecar_folder(sha256) / path.name,
+                    [(key, {"latents.npy": b"..."}) for key in index.keys],
+                    header=sidecar_header(index, name="/home/me/weights/other", sha256=sha256),
+                )
+            write_card(folder, pictures=False)
+        return sets
+
+    monkeypatch.setattr(dataset_card, "whole_sets", look_before_another_ends)
+    write_card(folder, pictures=False)
+    text = _latents_on(folder)
+    assert "| mini |" in text and f"| other | `{sha256}` |" in text and "/home/me" not in text
+
+
 def test_two_at_once_are_refused(dataset):
     folder = dataset / sidecar_folder(load_encoder("mini").sha256)
     with exclusive(folder / ".encode.lock", busy="mine"), pytest.raises(RandsceneError, match="another `randscene"):
@@ -167,9 +242,14 @@ def test_other_weights_under_the_same_name_are_refused(dataset):
         ({"CPU": 16.0, "GPU": 2.0}, None, 1, ("cuda", 1)),
         ({"CPU": 16.0, "GPU": 2.0}, "cpu", None, ("cpu", 10)),
         ({"CPU": 64.0, "GPU": 8.0}, None, None, ("cuda", 10)),
+        ({"CPU": 2.0}, None, 4, ("cpu", 2)),
+        ({"CPU": 16.0, "GPU": 1.0}, None, 4, ("cuda", 2)),
+        ({"CPU": 3.0, "GPU": 8.0}, None, None, ("cuda", 3)),
     ],
 )
-def test_actors_go_to_gpus_where_there_are_some_and_are_no_more_than_shards(resources, device, workers, expected):
+def test_actors_go_to_gpus_where_there_are_some_and_are_no_more_than_shards_or_places(
+    resources, device, workers, expected
+):
     assert _placement(resources, device, workers, 10) == expected
 
 

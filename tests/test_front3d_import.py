@@ -21,6 +21,8 @@ from randscene.files import exclusive
 from randscene.generator import front3d_import
 from randscene.generator.front3d_import import ImportReport, import_3dfront
 from randscene.generator.front3d_settings import LICENCE, Front3dSettings
+from randscene.generator.plan_folder import open_layouts
+from randscene.generator.status import build_status
 from randscene.manifests import load_spec, with_overrides
 from randscene.shards import Mixture, lint, open_dataset
 from randscene.shards.preview import write_preview
@@ -89,6 +91,13 @@ def test_an_import_is_a_whole_dataset(undisturbed, source):
     assert [path.name for path in (undisturbed / "scenes").iterdir()] == ["000004.glb"]
     checked = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=undisturbed, check=False)
     assert checked.returncode == 0
+
+
+@pytest.mark.ray
+def test_who_asks_for_a_build_or_for_layouts_hears_that_this_is_an_import(undisturbed):
+    for ask in (build_status, open_layouts):
+        with pytest.raises(DatasetError, match=r"was imported \(3d-front\)"):
+            ask(undisturbed)
 
 
 @pytest.mark.ray
@@ -354,6 +363,8 @@ class FakeRay:
 
     def __init__(self, killers: set[int]) -> None:
         self.killers = killers
+        self.actors = 0
+        self.killed: list[object] = []
 
     def put(self, value: object) -> object:
         return value
@@ -370,11 +381,15 @@ class FakeRay:
     def get(self, reference: Callable[[], object]) -> object:
         return reference()
 
+    def kill(self, actor: "FakeRay.Actor") -> None:
+        self.killed.append(actor)
+
     class Maker:
         def __init__(self, ray: "FakeRay", kind: type) -> None:
             self.ray, self.kind = ray, kind
 
         def remote(self, *arguments: object) -> "FakeRay.Actor":
+            self.ray.actors += 1
             return FakeRay.Actor(self.ray, self.kind(*arguments))
 
     class Actor:
@@ -405,11 +420,19 @@ def test_a_room_that_kills_its_process_is_given_up_and_nothing_else_is_lost(sour
     out = tmp_path / "dataset"
     report = run(source[0], out)
     assert report.faults == {"worker_died": 2} and (report.scenes, report.samples) == (3, 9)
+    assert len(fake.killed) == 2 * 2 * 2  # each death leaves its place to the next: of a block twice, of a room twice
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert [failure["scene"] for failure in failures] == [1, 4]
     assert lint(out).ok  # with a shard that is empty
     fake.killers = set()
     assert run(source[0], out, retry=True).faults == {}
+
+
+def test_no_worker_is_started_that_would_wait_for_a_cpu_for_ever(source, tmp_path, monkeypatch):
+    fake = FakeRay(killers=set())
+    monkeypatch.setattr(front3d_import, "ray_session", lambda *_, **__: contextlib.nullcontext(fake))
+    assert run(source[0], tmp_path / "dataset", workers=3).shards_made == 3
+    assert fake.actors == fake.cluster_resources()["CPU"]
 
 
 def test_workers_that_keep_dying_end_the_import_with_one_line(source, tmp_path, monkeypatch):

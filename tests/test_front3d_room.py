@@ -28,6 +28,7 @@ from randscene.errors import AssetError, DatasetError
 from randscene.generator import voxelize, world_to_view
 from randscene.generator.front3d_axes import Y_UP, Z_UP, Reading, all_axes, pixel_values, rotation, turned
 from randscene.generator.front3d_cameras import look_at_point, read_views
+from randscene.generator.front3d_images import read_semantic
 from randscene.generator.front3d_layout import (
     Front3dFolder,
     Room,
@@ -174,6 +175,19 @@ def test_pixel_values_that_follow_the_names_are_found_out(tmp_path):
     assert failure(root, written).reason == "label_mismatch"
 
 
+def test_rooms_that_either_numbering_reads_alike_do_not_outvote_one_that_tells_them_apart(tmp_path):
+    root = tmp_path / "3d-front"
+    meshes = placed(furniture(2, tmp_path / "furniture"))
+    written = [
+        write_room(root, f"{HOUSE}/Bedroom-{number}", meshes, cameras(2), numbers=numbers)
+        for number, numbers in enumerate([(1, 2), (1, 2), (2, 1)])
+    ]
+    rooms = [room_of(room) for room in written]
+    assert find_reading(Front3dFolder(root), rooms, SETTINGS)[0] == Reading(axes=Y_UP, numbering="suffix")
+    assert find_reading(Front3dFolder(root), rooms[:2], SETTINGS)[0] == GLTF
+    assert find_reading(Front3dFolder(root), rooms, SETTINGS, numbering="position")[0] == GLTF
+
+
 def test_a_wrong_camera_is_refused(copy):
     root, rooms = copy
     meta = root / "3D-FRONT-RENDER" / rooms[0].room_id / "meta.json"
@@ -268,6 +282,11 @@ BROKEN = {
     "no meta": ("3D-FRONT-RENDER/{room}/meta.json", None, "missing_file"),
     "bad meta": ("3D-FRONT-RENDER/{room}/meta.json", b"{", "bad_meta"),
     "meta of another kind": ("3D-FRONT-RENDER/{room}/meta.json", b"[]", "bad_meta"),
+    "lens of no length": (
+        "3D-FRONT-RENDER/{room}/meta.json",
+        b'{"camera_lens": 0, "sensor_width": 32, "locations": []}',
+        "bad_meta",
+    ),
     "no mesh": ("3D-FRONT-SCENE/{room}/{object}.glb", None, "missing_file"),
     "cut mesh": ("3D-FRONT-SCENE/{room}/{object}.glb", b"glTF\2\0\0\0\1\2", "unreadable"),
 }
@@ -303,6 +322,33 @@ def test_a_missing_or_broken_picture_costs_its_view_alone(copy, name, change):
     assert name in made.record["left_out"][0]["message"]
 
 
+def test_a_room_without_a_sample_is_given_up_for_a_fault_where_there_is_one(tmp_path):
+    root = tmp_path / "3d-front"
+    nested = [box((0, 0, 0), half=0.5), box((0, 0, 0), half=0.1)]  # the second is never seen
+    written = write_room(root, f"{HOUSE}/Bedroom-1", nested, cameras(2))
+    picture = root / "3D-FRONT-RENDER" / written.room_id / "semantic_0001.png"
+    assert failure(root, written).reason == "no_valid_view"
+    picture.unlink()
+    assert failure(root, written).reason == "missing_file"
+
+
+def test_what_may_not_be_read_is_named_without_the_folder(source, monkeypatch):
+    root, rooms = source
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(AssetError) as caught:
+        read_semantic(root / "3D-FRONT-RENDER" / rooms[0].room_id / "semantic_0001.png")
+    assert str(caught.value) == f"{rooms[0].room_id}/semantic_0001.png: Permission denied"
+    folder = Front3dFolder(root)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(AssetError) as caught:
+        folder.meta(room_of(rooms[0]))
+    assert caught.value.reason == "unreadable" and str(root) not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "room_id",
     ["../../etc/passwd", "..", "house", "a/b/c", "/etc/passwd", "a/..", "./b", "a/b\0", "a/b\\c", "", "a/", "~/x:y"],
@@ -319,7 +365,9 @@ def test_room_ids_never_lead_out_of_the_folder(source, room_id):
     assert failed.value.reason == "unsafe_path"
 
 
-@pytest.mark.parametrize("name", ["../../../../etc/passwd", "..", "x/y", "x\0", "a" * 300, "C:x", "\\server\\x"])
+@pytest.mark.parametrize(
+    "name", ["../../../../etc/passwd", "..", "x/y", "x\0", "a" * 300, "C:x", "\\server\\x", "\ud800"]
+)
 def test_names_of_objects_never_lead_out_of_the_folder(source, name):
     root, rooms = source
     if name == "..":
@@ -406,9 +454,9 @@ def test_midis_own_split_is_the_default():
     assert default_splits("midi_test_room_ids.json", 1000) == {"test": (0, 1000)}
     assert default_splits("midi_room_ids.json", 12) == {"train": (0, 12)}
     assert parse_splits(["train=:-2", "val=-2:-1"], 10) == {"train": (0, 8), "val": (8, 9)}
-    for wrong in (["train"], ["train=a:b"], ["train=5:5"], ["train=:6", "val=5:"], ["a=:1", "a=1:2"], ["T=:"]):
+    for wrong in ("train", "train=a:b", "train=5:5", "train=:6 val=5:", "a=:1 a=1:2", "T=:", "a=-:"):
         with pytest.raises(DatasetError):
-            parse_splits(wrong, 10)
+            parse_splits(wrong.split(), 10)
 
 
 def test_lists_that_are_no_lists_are_one_clear_line(copy):
@@ -423,6 +471,7 @@ def test_lists_that_are_no_lists_are_one_clear_line(copy):
         ("[1]", '[["x"]]'),
         ('["a/b"]', '["x"]'),
         ('["a/b", "a/b"]', '[["x"], ["x"]]'),
+        ('["a/b"]', '[["\\ud800"]]'),
     ):
         names.write_text(room_text)
         objects.write_text(furniture_text)
@@ -463,6 +512,7 @@ def test_the_test_archives_are_read_the_same(tmp_path):
         {"licence": " "},
         {"rooms_per_shard": 0},
         {"small_image_proportion": 1.0},
+        {"azimuth_offset_deg": float("nan")},
     ],
 )
 def test_settings_out_of_range_are_refused(change):

@@ -324,6 +324,30 @@ def test_a_recipe_of_an_older_version_is_refused(recipes):
         recipe_from_json(json.dumps(older))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lights": [3]}, "lights: 3 has not the fields kind, "),
+        ({"ground": 1.5}, "ground: 1.5 has not the fields"),
+        ({"attempt": "0"}, "attempt: '0' is not of type int"),
+        ({"attempt": True}, "attempt: True is not of type int"),
+        ({"instances": None}, "instances: None is not a list"),
+        ({"look_at": [0.0, 0.0]}, "look_at: .* is not a list of 3"),
+        ({"look_at": [0.0, 0.0, math.nan]}, "look_at: nan is not a finite number"),
+        ({"look_at": [0.0, 0.0, 10**400]}, "look_at: 1000"),
+        ({"cameras": [{"camera_to_world": [[1.0]], "fov_deg": 40.0}]}, "cameras: camera_to_world: .* list of 4"),
+        ({"more": 1}, "has not the fields"),
+    ],
+)
+def test_a_recipe_with_a_value_of_another_type_is_refused_by_its_field(recipes, change, words):
+    text = json.dumps(json.loads(recipes[0].to_json()) | change)
+    with pytest.raises(DatasetError, match=f"^not a scene recipe: .*{words}"):
+        recipe_from_json(text)
+    for other in ("[]", "3", "null", "{}", "{", "[" * 100_000):
+        with pytest.raises(DatasetError, match="not a scene recipe"):
+            recipe_from_json(other)
+
+
 def test_held_out_assets_are_used_by_their_splits_and_by_no_other(recipes):
     fraction = SPEC.assets.held_out_fraction
     shape = {item.uid: item.geometry for item in LOCK}

@@ -99,6 +99,10 @@ def test_renderers_share_a_card_and_no_more_are_started_than_find_room() -> None
     assert room == 28 and 7 * options["num_gpus"] <= 1
     options, room = actor_options(spec("cycles", "cuda", "render.threads=4").render, four)
     assert options["num_cpus"] == 4 and room == 16
+    # What has fewer processors than threads renders too; a head without any says nothing of the machines to come.
+    threaded = spec("raycast", "cpu", "render.threads=4").render
+    assert actor_options(threaded, {"CPU": 2.0}) == ({"num_cpus": 2}, 1)
+    assert actor_options(threaded, {}) == ({"num_cpus": 4}, 1)
     with pytest.raises(RenderError, match="Ray knows of no GPU") as caught:
         actor_options(spec("cycles", "cuda").render, {"CPU": 8.0})
     assert caught.value.reason == "device_missing"

@@ -2,7 +2,9 @@
 named; the report is the same on any number of workers."""
 
 import dataclasses
+import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,14 +16,16 @@ import numpy as np
 import psutil
 import pytest
 import trimesh
-from layout_fixtures import box, make_asset, moved, pose, recipe, square
+from layout_fixtures import body, box, make_asset, moved, pose, recipe, square
+from PIL import Image
 
 from randscene.cli.main import main
 from randscene.errors import DatasetError, LockError, RandsceneError
 from randscene.generator import LayoutReport, verify
+from randscene.generator.layout_plots import draw_layouts
 from randscene.generator.layout_report import Offender, describe, write_report
 from randscene.generator.plan_folder import open_layouts, write_plan
-from randscene.generator.scene_check import CHECKS
+from randscene.generator.scene_check import CHECKS, check_scene
 from randscene.manifests import load_lock, load_spec, lock_hash, with_overrides, write_lock
 from randscene.manifests.spec import VerifySpec
 
@@ -190,6 +194,45 @@ def test_a_recipe_that_fits_no_lock_or_is_no_scene_is_one_clear_error(assets, lo
         verify([dataclasses.replace(scene, instances=(scene.instances[0], bad))], lock_of_assets)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"disc_instances": (1, 9)},
+        {"disc_instances": (0, 1)},
+        {"disc_instances": (1, 1)},
+        {"radii": (0.5,)},
+        {"radii": (0.5, 0.0)},
+        {"radii": (math.nan, math.nan)},
+        {"gap": math.nan},
+        {"region": 0.0},
+        {"centres": ((0.0, 0.0), (math.inf, 0.0))},
+    ],
+)
+def test_discs_that_could_not_be_checked_do_not_pass(assets, lock_of_assets, change):
+    scene = recipe((assets["cube"], pose(), None), (assets["ball"], pose(2), None), scene=7)
+    assert verify([scene], lock_of_assets).ok
+    with pytest.raises(DatasetError, match="scene 7: its layout is not one of its instances"):
+        verify([dataclasses.replace(scene, layout=dataclasses.replace(scene.layout, **change))], lock_of_assets)
+    with pytest.raises(DatasetError, match="scene 7: its layout"):
+        verify([dataclasses.replace(scene, instances=())], lock_of_assets)
+
+
+def test_an_upright_panel_without_thickness_is_drawn_as_a_line(assets):
+    panel = body(trimesh.Trimesh([[-1, 0, 0], [1, 0, 0], [0, 0, 1]], [[0, 1, 2]], process=False))
+    scene = recipe((assets["cube"], pose(), None))
+    records = {"cube": assets["cube"]}
+    (item,) = check_scene(scene, records, lambda _: panel, VerifySpec(), outlines=True).instances
+    assert sorted(item.outline) == [(-1.0, 0.0), (1.0, 0.0)]
+
+
+def test_the_picture_of_one_layout_is_blank_beside_it(assets, lock_of_assets):
+    report = verify([recipe((assets["cube"], pose(), None))], lock_of_assets)
+    picture = np.array(Image.open(io.BytesIO(draw_layouts(report))).convert("L"))
+    height, width = picture.shape
+    below_the_title = picture[height // 4 :]
+    assert below_the_title[:, : width // 4].min() < 100 and below_the_title[:, width // 4 + 10 :].min() == 255
+
+
 def test_a_carrier_without_a_supporting_polygon_is_named(assets, lock_of_assets):
     scene = recipe((assets["cube"], pose(), None), (assets["ball"], pose(0, 0, 1, scale=0.2), 1))
     with pytest.raises(DatasetError, match="stands on instance 1, to which the asset lock gives no supporting polygon"):
@@ -332,8 +375,10 @@ def test_a_dataset_folder_is_read_too_with_its_failures(run, folder):
     info |= {"fingerprint": "0" * 64, "complete": True, "splits": {"train": {"scenes": 40}}}
     (folder / "plan.json").rename(folder / "dataset.json")
     (folder / "dataset.json").write_text(json.dumps(info))
-    failures = [{"scene": 3, "reason": reason} for reason in ("no_layout", "timeout", "no_layout")]
-    (folder / "failures.jsonl").write_text("".join(json.dumps(item) + "\n" for item in failures))
+    rest = {"scene": 3, "attempt": 0, "stage": "make", "message": "", "transient": False}
+    failures = [{**rest, "reason": reason} for reason in ("no_layout", "timeout", "no_layout")]
+    cut = '{"scene": 3, "rea'  # by a kill
+    (folder / "failures.jsonl").write_text("".join(json.dumps(item) + "\n" for item in failures) + cut)
     assert run("verify", folder, "--workers", 1, "--scenes", 3)[0] == 0
     report = json.loads((folder / "verify" / "report.json").read_text())
     assert report["failures"] == {"no_layout": 2, "timeout": 1}

@@ -1,11 +1,11 @@
-"""The mesh cache is bounded by bytes, and forgets what was used longest ago."""
+"""The cache of loaded assets is bounded by bytes, and forgets what was used longest ago."""
 
 import numpy as np
 import pytest
 from ray_fixtures import box, checkers
 
 from randscene.errors import AssetError
-from randscene.generator.mesh_cache import MeshCache, mesh_bytes
+from randscene.generator.geometry_cache import GeometryCache, mesh_bytes
 
 
 class Files:
@@ -35,7 +35,7 @@ def test_a_mesh_counts_with_its_arrays_and_textures():
 
 def test_the_least_recently_used_mesh_goes_first():
     files = Files()
-    cache = MeshCache(files.load, bytes_kept=2 * SMALL)
+    cache = GeometryCache(files.load, mesh_bytes, bytes_kept=2 * SMALL)
     for uid in ("a", "b", "a", "c", "a", "b"):
         cache.get(uid)
     assert files.loaded == ["a", "b", "c", "b"]
@@ -44,17 +44,17 @@ def test_the_least_recently_used_mesh_goes_first():
 def test_memory_stays_below_the_limit_whatever_the_meshes():
     files = Files()
     limit = 3 * SMALL + 512 * 512 * 4
-    cache = MeshCache(files.load, bytes_kept=limit)
+    cache = GeometryCache(files.load, mesh_bytes, bytes_kept=limit)
     rng = np.random.default_rng(0)
     for number in rng.integers(0, 30, 300):
         cache.get(f"large{number}" if number % 5 == 0 else f"small{number}")
         assert cache.bytes_held <= limit
-        assert cache.bytes_held == sum(mesh_bytes(mesh) for mesh, _ in cache._meshes.values())
+        assert cache.bytes_held == sum(mesh_bytes(mesh) for mesh, _ in cache._held.values())
 
 
 def test_a_mesh_larger_than_the_limit_still_works_and_pushes_nothing_out():
     files = Files()
-    cache = MeshCache(files.load, bytes_kept=2 * SMALL)
+    cache = GeometryCache(files.load, mesh_bytes, bytes_kept=2 * SMALL)
     cache.get("a")
     assert cache.get("large").surfaces[0].texture.shape == (512, 512, 4)
     cache.get("large")
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_read_leaves_the_cache_as_it_was():
     def broken(uid: str):
         raise AssetError("unreadable", uid)
 
-    cache = MeshCache(broken)
+    cache = GeometryCache(broken, mesh_bytes)
     with pytest.raises(AssetError):
         cache.get("a")
     assert len(cache) == 0 and cache.bytes_held == 0
