@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from randscene.cli.console import console, logs_to, progress_bar, stops_cleanly
+from randscene.cli.console import console, log_file, logs_to, progress_bar, stops_cleanly
 from randscene.errors import LockError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def build(
         Path | None, typer.Option(help="Folder of meshes (directory); of Objaverse files already here (objaverse).")
     ] = None,
     count: Annotated[int | None, typer.Option(help="How many assets (procedural: required).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of procedural assets, and of the order of Objaverse's.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of procedural assets, and of the order of Objaverse's.")] = 0,
     up_axis: Annotated[Axis, typer.Option(help="Up direction of obj, ply and stl files.")] = Axis.Y,
     licence: Annotated[str, typer.Option(help="SPDX licence of files that no manifest describes (directory).")] = "",
     attribution: Annotated[str, typer.Option(help="Credit of files that no manifest describes (directory).")] = "",
@@ -86,10 +85,10 @@ def build(
         allow=frozenset(allow) if allow else None, deny=frozenset(deny or ()), commercial_only=commercial_safe
     )
     for name in policy.unknown_names():
-        console.print(f"warning: {escape(name)} is not on SPDX's list of licences: is it spelled right?")
-    log_file = out.with_name(f"{out.name}.log")
+        console.print(f"warning: {name} is not on SPDX's list of licences: is it spelled right?")
+    log = log_file(str(out))
     with (
-        logs_to(log_file),
+        logs_to(log),
         stops_cleanly("what is done is kept; run the same command again to go on"),
         progress_bar("{task.fields[note]}") as bar,
     ):
@@ -122,7 +121,7 @@ def build(
             force=force,
             progress=show,
         )
-    _print_report(report, log_file, verbose=verbose)
+    _print_report(report, log, verbose=verbose)
 
 
 def _objaverse_options(
@@ -141,14 +140,14 @@ def _objaverse_options(
     )
 
 
-def _print_report(report: "LockReport", log_file: Path, *, verbose: bool) -> None:
+def _print_report(report: "LockReport", log: Path, *, verbose: bool) -> None:
     statuses = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     extra = f", {report.duplicates} duplicate files left out" if report.duplicates else ""
-    console.print(f"{escape(str(report.path))}: {report.n} assets ({statuses}{extra}) in {report.seconds:.1f} s")
+    console.print(f"{report.path}: {report.n} assets ({statuses}{extra}) in {report.seconds:.1f} s")
     if report.left_out:
         reasons = ", ".join(f"{number} {reason}" for reason, number in report.left_out.items())
         console.print(f"left out: {reasons}")
-    name = escape(str(report.path))
+    name = str(report.path)
     if report.same_shape:
         copies = sum(map(len, report.same_shape)) - len(report.same_shape)
         console.print(f"same shape as another asset: {copies} (randscene assets duplicates {name} lists them)")
@@ -157,12 +156,12 @@ def _print_report(report: "LockReport", log_file: Path, *, verbose: bool) -> Non
     if report.uncredited:
         console.print(f"credit asked for but not known: {report.uncredited} (see randscene assets licences {name})")
     if set(report.counts) - {"ok", "licence_refused"}:
-        console.print(f"why each could not be used: {escape(str(log_file))}")
+        console.print(f"why each could not be used: {log}")
 
 
 def _print_groups(groups: tuple[tuple[str, ...], ...]) -> None:
     for uids in groups:
-        console.print(f"  {' '.join(map(escape, uids))}")
+        console.print(f"  {' '.join(uids)}")
 
 
 @app.command()
@@ -177,12 +176,14 @@ def merge(
     from randscene.manifests import merge_locks, write_lock
     from randscene.manifests.lock import lock_text
 
+    if out.is_dir():
+        raise LockError(f"{out} is a folder: name a file, such as {out / 'assets.lock.jsonl'}")
     records, left_out = merge_locks(locks)
     if out.exists() and out.read_text(encoding="utf-8") != lock_text(out, records):
         raise LockError(f"{out} exists with other content: delete it or choose another --out")
     write_lock(out, records)
     extra = f", {left_out} files that an earlier lock has left out" if left_out else ""
-    console.print(f"{escape(str(out))}: {len(records)} assets of {len(locks)} locks{extra}")
+    console.print(f"{out}: {len(records)} assets of {len(locks)} locks{extra}")
 
 
 @app.command()
@@ -218,7 +219,7 @@ def inspect(
         facts = found[position]
         support = "" if facts.support is None else f"z {facts.support.height:.3g}, area {facts.support.area:.3g}"
         table.add_row(
-            escape(path.name),
+            path.name,
             facts.status,
             str(facts.n_faces),
             " x ".join(f"{length:.3g}" for length in facts.extents),
@@ -229,7 +230,7 @@ def inspect(
     console.print(table)
     for position in range(len(files)):
         if found[position].status != "ok":
-            console.print(f"{found[position].status}: {escape(found[position].message)}")
+            console.print(f"{found[position].status}: {found[position].message}")
 
 
 @app.command()
@@ -249,7 +250,7 @@ def licences(lock: Annotated[Path, typer.Argument(help="An asset lock.")]) -> No
     for name in sorted(every):
         credit = "asked for" if asks_for_credit(name) else ""
         table.add_row(
-            escape(name),
+            name,
             str(every[name]),
             str(good[name]),
             "yes" if commercial_safe(name) else "no",

@@ -7,17 +7,17 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import randscene
 from randscene.cli.console import console
 
 STATES = {
-    "ok": "[green]ok[/]",
-    "warning": "[yellow]warning[/]",
-    "problem": "[bold red]problem[/]",
-    "absent": "[dim]not here[/]",
+    "ok": ("ok", "green"),
+    "warning": ("warning", "yellow"),
+    "problem": ("problem", "bold red"),
+    "absent": ("not here", "dim"),
 }
 
 
@@ -65,13 +65,13 @@ def _show(rows: Sequence[dict[str, Any]], failed: list[str]) -> None:
     table.columns[2].justify = "right"
     for row in rows:
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        table.add_row(row["name"], STATES[row["status"]], seconds, escape(row["found"]))
+        table.add_row(row["name"], Text(*STATES[row["status"]]), seconds, row["found"])
     console.print(table)
     cures = [(row["name"], row["status"], row["cure"]) for row in rows if row["cure"]]
     for name, status, cure in cures:
-        console.print(f"{STATES[status]}  {name}: {escape(cure)}")
+        console.print(Text.assemble(STATES[status], f"  {name}: {cure}"))
     if failed:
-        console.print(f"[bold red]does not work:[/] {', '.join(failed)}")
+        console.print(Text.assemble(("does not work:", "bold red"), f" {', '.join(failed)}"))
     else:
         warnings = sum(row["status"] == "warning" for row in rows)
         console.print(f"everything that is installed works{f'; {warnings} warnings' if warnings else ''}")

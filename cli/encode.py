@@ -55,6 +55,5 @@ def encode(
             )
     console.print(
         f"{report.shards} shards have latents in {report.url} (now: {report.shards_made} shards, "
-        f"{report.grids_made} grids, {human_bytes(report.bytes_made)}, {report.seconds:.0f} s)",
-        markup=False,
+        f"{report.grids_made} grids, {human_bytes(report.bytes_made)}, {report.seconds:.0f} s)"
     )

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 from rich.progress import Progress, TaskID
 from rich.table import Table
-from rich.text import Text
 
-from randscene.cli.console import console, progress_bar, stops_cleanly
+from randscene.cli.console import check_folder, console, progress_bar, stops_cleanly
 from randscene.errors import SpecError
 from randscene.files import write_atomic
 
@@ -88,14 +86,17 @@ def evaluate(
 
     Example: randscene evaluate ours midi --layout randscene --layout midi --dataset dataset --out scores
     """
+    from randscene.train.compared_methods import check_methods, name_methods
     from randscene.train.evaluate import evaluate as score
-    from randscene.train.evaluation_tables import Comparison, check_methods, name_methods
+    from randscene.train.evaluation_tables import Comparison
     from randscene.train.protocols import load_protocol
     from randscene.train.truth_layouts import truth_reading
 
     begun = time.monotonic()
     if worst and out is None:
         raise SpecError("--worst draws pictures; give --out, the folder to write them to")
+    if out is not None:
+        check_folder(out)
     protocols = [load_protocol(one) for one in dict.fromkeys(protocol or ["iscene"])]
     methods = name_methods(predictions, name or [])
     options = {"--match": match, "--frame": frame, "--up-axis": up_axis, "--scale": scale}
@@ -208,7 +209,9 @@ def write(comparisons: "list[Comparison]", methods: dict[str, Path], dataset: Pa
         for comparison in comparisons:
             for method, report in comparison.reports.items():
                 own = (out if flat else out / comparison.protocol.name / method) / "worst"
-                drawn = write_worst_cases(report, methods[method], dataset, own, worst)
+                with progress_bar() as bar:
+                    follow = _follow(bar, bar.add_task("worst scenes", total=None))
+                    drawn = write_worst_cases(report, methods[method], dataset, own, worst, progress=follow)
                 console.print(f"{len(drawn)} worst scenes drawn: {own}")
 
 
@@ -246,13 +249,9 @@ def show(report: "EvaluationReport") -> None:
 def show_notes(name: str, report: "EvaluationReport") -> None:
     """Print what to know of one method's instances and frame; `name` goes before it."""
     if report.n_surplus:
-        console.print(
-            f"{name}{report.n_surplus} predicted instances are surplus: they count in their scenes alone", markup=False
-        )
+        console.print(f"{name}{report.n_surplus} predicted instances are surplus: they count in their scenes alone")
     if report.reading.frame == "free":
-        console.print(
-            f"{name}scenes that look another way than the truth are scaled wrongly; see --frame heading", markup=False
-        )
+        console.print(f"{name}scenes that look another way than the truth are scaled wrongly; see --frame heading")
 
 
 def show_comparison(comparison: "Comparison") -> None:
@@ -266,7 +265,7 @@ def show_comparison(comparison: "Comparison") -> None:
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for method, means in comparison.intervals().items():
         cells = [_lines(c.text(m.value if m else None), c.interval_text(m)) for c, m in zip(columns, means)]
-        table.add_row(_lines(method), *cells, str(comparison.reports[method].n_missing))
+        table.add_row(method, *cells, str(comparison.reports[method].n_missing))
     _print_whole(table)
     for method, report in comparison.reports.items():
         show_notes(f"{method}: ", report)
@@ -296,7 +295,7 @@ def show_splits(comparison: "Comparison") -> None:
         means = report.intervals()
         shown = [(column, means[column.name]) for column in columns]
         cells = [_lines(c.text(m.value if m else None), c.interval_text(m)) for c, m in shown]
-        table.add_row(_lines(split), _lines(method), str(len(report.scenes)), *cells, str(report.n_missing))
+        table.add_row(split, method, str(len(report.scenes)), *cells, str(report.n_missing))
     _print_whole(table)
 
 
@@ -308,11 +307,11 @@ def show_ranks(comparisons: "list[Comparison]") -> None:
     for name in ("measure", "method", *(comparison.protocol.name for comparison in comparisons)):
         table.add_column(name, justify="left" if name in ("measure", "method") else "right", no_wrap=True)
     for title, method, ranks in rank_rows(comparisons):
-        table.add_row(title, _lines(method), *("-" if rank is None else str(rank) for rank in ranks))
+        table.add_row(title, method, *("-" if rank is None else str(rank) for rank in ranks))
     _print_whole(table)
     changes = rank_changes(comparisons)
     for change in changes:
-        console.print(change_text(change), markup=False)
+        console.print(change_text(change))
     if not changes:
         console.print("no two methods change places")
 
@@ -331,7 +330,7 @@ def _print_whole(table: Table) -> None:
     console.print(table)
 
 
-def _text(interval: "Interval | None", digits: int = 4, *, factor: int = 1) -> RenderableType:
+def _text(interval: "Interval | None", digits: int = 4, *, factor: int = 1) -> str:
     if interval is None:
         return "-"
     value, low, high = (
@@ -340,6 +339,5 @@ def _text(interval: "Interval | None", digits: int = 4, *, factor: int = 1) -> R
     return _lines(value or "-", f"[{low}, {high}]" if low and high else "")
 
 
-def _lines(*lines: str) -> RenderableType:
-    # Not markup: brackets are brackets here.
-    return Text("\n".join(line for line in lines if line))
+def _lines(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)

@@ -99,7 +99,7 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
         def show(state: BuildProgress) -> None:
             if state.dashboard and state.dashboard not in shown:
                 shown.append(state.dashboard)
-                bar.console.print(f"Ray's dashboard: {state.dashboard}", markup=False)
+                bar.console.print(f"Ray's dashboard: {state.dashboard}")
             failed = ", ".join(f"{reason} {count}" for reason, count in state.failures.items())
             parts = [
                 f"{state.views} views, {state.views_per_s:.1f}/s",
@@ -117,8 +117,7 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
     console.print(
         f"{report.scenes} scenes, {report.samples} samples, {human_bytes(report.bytes)} in {report.shards} shards at "
         f"{out} (now: {report.scenes_made} scenes, {report.views_made} views in {report.seconds:.0f} s, "
-        f"{rate:.1f} views/s)",
-        markup=False,
+        f"{rate:.1f} views/s)"
     )
     if not report.complete:
         first = ", ".join(f"{scene} ({reason})" for scene, reason in list(report.given_up.items())[:10])

@@ -116,16 +116,15 @@ def import_3dfront(
                 progress=show,
             )
     found = f", IoU {min(v.iou for v in report.verdicts):.3f} or more" if report.verdicts else ""
-    console.print(f"axes: a room's x, y, z are a file's {report.reading.axes}{found}", markup=False)
+    console.print(f"axes: a room's x, y, z are a file's {report.reading.axes}{found}")
     console.print(
         f"{report.scenes} of {report.rooms} rooms, {report.samples} samples in {report.shards} shards at {out} "
-        f"(now: {report.shards_made} shards, {report.samples_made} samples, {report.seconds:.0f} s)",
-        markup=False,
+        f"(now: {report.shards_made} shards, {report.samples_made} samples, {report.seconds:.0f} s)"
     )
     for what, counts in (("rooms", report.left_out), ("views of the others", report.views_left_out)):
         if counts:
             told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-            console.print(f"{what} left out: {told}", markup=False)
+            console.print(f"{what} left out: {told}")
     if report.faults:
         count = sum(report.faults.values())
         raise DatasetError(

@@ -27,13 +27,13 @@ def lint(
             dataset, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     for note in report.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     for problem in report.problems[:SHOWN]:
-        console.print(f"{problem.where}: {problem.message}", markup=False)
+        console.print(f"{problem.where}: {problem.message}")
     if len(report.problems) > SHOWN:
         console.print(f"... and {len(report.problems) - SHOWN} more")
     read = f"{report.scenes} scenes, {report.samples} samples, {report.shards} shards, {human_bytes(report.bytes)}"
     if not report.ok:
         count = len(report.problems)
         raise DatasetError(f"{dataset}: {count} problem{'s' * (count > 1)} found in {read}")
-    console.print(f"{dataset}: all is well in {read}", markup=False)
+    console.print(f"{dataset}: all is well in {read}")

@@ -30,7 +30,9 @@ def missing_extra(error: ImportError) -> str | None:
     extras = [extra for extra in EXTRAS if MODULES.get(module, module.lower()) in _libraries(extra)]
     if not extras:
         return f"the library {module} is missing; reinstall: pip install --force-reinstall randscene"
-    training = any("train" in frame.filename.replace("\\", "/").split("/") for frame in _frames(error))
+    training = any(
+        "train" in frame.filename.replace("\\", "/").split("/") for frame in traceback.extract_tb(error.__traceback__)
+    )
     extra = "train" if training and "train" in extras else extras[0]
     return f"this needs {module}, which is not installed; install it with: pip install 'randscene[{extra}]'"
 
@@ -43,7 +45,3 @@ def _libraries(extra: str) -> set[str]:
         return set()
     mine = [line for line in lines if f'extra == "{extra}"' in line]
     return {re.split(r"[\s\[<>=!~;(]", line, maxsplit=1)[0].lower().replace("_", "-") for line in mine}
-
-
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    return list(traceback.extract_tb(error.__traceback__))

@@ -1,6 +1,5 @@
 """`randscene predict`."""
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,19 +91,23 @@ def predict(
         raise SpecError("--camera belongs to --image: the views of a dataset bring their own")
     if stage_two_texture and stage_two is None:
         raise SpecError("--stage-two-texture belongs to --stage-two: add it")
+    from randscene.train.devices import choose_device
     from randscene.train.predict import Predictor, usual_pace
     from randscene.train.prediction_source import find_source
     from randscene.train.prediction_view import View
+    from randscene.train.settings import with_overrides
 
     found = find_source(source, best=best, preset=preset, overrides=set_ or [])
-    sampling = found.settings.sampling
-    sampling = dataclasses.replace(
-        sampling,
-        steps=sampling.steps if steps is None else steps,
-        cfg_strength=sampling.cfg_strength if cfg is None else cfg,
-    )
+    stated = {"sampling.steps": steps, "sampling.cfg_strength": cfg}
+    given = [f"{field}={value}" for field, value in stated.items() if value is not None]
+    sampling = with_overrides(found.settings, given).sampling
     picture = View.of_picture(image, masks, camera=camera, data=found.settings.data) if image and masks else None
-    arguments: dict[str, Any] = {"sampling": sampling, "seed": seed, "smoothing": smoothing, "device": device}
+    arguments: dict[str, Any] = {
+        "sampling": sampling,
+        "seed": seed,
+        "smoothing": smoothing,
+        "device": str(choose_device(device)),
+    }
     if stage_two is None:
         predictor = Predictor(found, **arguments)
     else:
@@ -139,7 +142,6 @@ def _dataset_views(
 
     assert url is not None
     data = open_dataset(url, split=None if split == "all" else split)
-
     chosen = choose_views(data, views=views, keys=keys)
     return [functools.partial(_view, predictor, data, index, any_frame) for index in chosen]
 

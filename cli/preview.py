@@ -50,4 +50,4 @@ def preview(
     beside = [entry.stat().st_size for entry in folder.iterdir()] if folder.is_dir() else []
     size = human_bytes(page.stat().st_size + sum(beside))
     with_folder = f", with {folder.name}/ beside it" if beside else ""
-    console.print(f"page: {page.absolute()} ({size}{with_folder})", markup=False)
+    console.print(f"page: {page.absolute()} ({size}{with_folder})")

@@ -65,7 +65,7 @@ def scaling(
         left = sum(not unit.done for unit in outcome.plan.units)
         console.print(f"part {part} is done; {left} runs of other parts are not: the last one writes the report")
         return
-    console.print((out / "table.md").read_text(encoding="utf-8"), markup=False)
+    console.print((out / "table.md").read_text(encoding="utf-8"))
     _written(outcome.report)
 
 

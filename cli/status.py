@@ -61,10 +61,13 @@ def failures(
     given_up = build_status(dataset).given_up
     found = read_failures(open_store(dataset))
     if scene is not None:
-        for item in (item for item in found if item.scene == scene):
-            console.print(f"attempt {item.attempt}, {item.stage}: {item.reason}: {item.message}", markup=False)
+        mine = [item for item in found if item.scene == scene]
+        if not mine:
+            console.print(f"no failed attempt at scene {scene}")
+        for item in mine:
+            console.print(f"attempt {item.attempt}, {item.stage}: {item.reason}: {item.message}")
             if item.log_tail:
-                console.print(item.log_tail, markup=False)
+                console.print(item.log_tail)
         return
     table = Table("stage", "reason", "attempts", "scenes", "given up", "example", title="failed attempts")
     for (stage, reason), count in Counter((item.stage, item.reason) for item in found).most_common():

@@ -1,14 +1,14 @@
 """`randscene verify`: the layout report."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from randscene.cli.console import console, progress_bar, stops_cleanly
+from randscene.cli.console import check_folder, console, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
+from randscene.worker_pool import usable_cores
 
 if TYPE_CHECKING:
     from randscene.generator import LayoutReport
@@ -35,6 +35,8 @@ def verify(
     from randscene.generator.plan_folder import open_layouts
     from randscene.manifests import with_overrides
 
+    target = out or folder / "verify"
+    check_folder(target)
     layouts = open_layouts(folder)
     spec = with_overrides(layouts.spec, set_ or [])
     total = layouts.scenes if scenes is None else min(scenes, layouts.scenes)
@@ -49,12 +51,11 @@ def verify(
             layouts.recipes(scenes),
             layouts.records,
             tolerances=spec.verify,
-            workers=workers or len(os.sched_getaffinity(0)),
+            workers=workers or usable_cores(),
             failures=layouts.failures,
             notes=lambda: layouts.notes,
             progress=show,
         )
-    target = out or folder / "verify"
     write_report(report, target)
     _show(report)
     worst = report.worst_violation
@@ -64,13 +65,13 @@ def verify(
             f"{folder}: {count} violation{'s' * (count > 1)} in {report.scenes} scenes; worst: {describe(worst)}; "
             f"see {target / 'report.md'}"
         )
-    console.print(f"{folder}: all is within tolerance in {report.scenes} scenes; see {target}", markup=False)
+    console.print(f"{folder}: all is within tolerance in {report.scenes} scenes; see {target}")
 
 
 def _show(report: "LayoutReport") -> None:
     summary = report.statistics.summary()
     for note in report.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     table = Table("check", "checked", "violations", "worst")
     for check, count in report.violations.items():
         worst = f"{report.worst[check][0].ratio:.3g} x tolerance" if count else "-"

@@ -1,5 +1,6 @@
 """The command line: a user's mistake is one clear line and a non-zero exit, and nothing is overwritten."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
+from randscene.cli.console import console, log_file, logs_to, progress_bar
 from randscene.cli.main import main
+from randscene.errors import RandsceneError
 
 
 @pytest.fixture
@@ -32,6 +36,25 @@ def test_a_missing_lock_is_one_line(run, tmp_path):
     assert code == 1 and len(lines) == 1
     assert lines[0].startswith("error: ") and "none.jsonl" in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [("build", "--count", "2"), ("merge", "LOCK")])
+def test_a_folder_in_place_of_a_lock_is_one_line(run, lock_path, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    code, lines = run("assets", *[lock_path if word == "LOCK" else word for word in command], "--out", ".")
+    assert code == 1 and lines == ["error: . is a folder: name a file, such as assets.lock.jsonl"]
+
+
+def test_a_negative_seed_of_assets_is_refused_as_an_option(run, tmp_path):
+    code, lines = run("assets", "build", "--count", "2", "--seed", "-1", "--out", tmp_path / "x.lock.jsonl")
+    assert code == 2 and any("--seed" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", [("evaluate", "nowhere", "--dataset", "nowhere"), ("verify", "nowhere")])
+def test_a_file_in_place_of_the_results_folder_is_refused_before_the_work(run, tmp_path, command):
+    (tmp_path / "file").write_text("mine")
+    code, lines = run(*command, "--out", tmp_path / "file")
+    assert code == 1 and lines == [f"error: --out {tmp_path / 'file'} is a file: give a folder"]
 
 
 def test_a_corrupt_lock_is_one_line_that_names_the_place(run, lock_path, tmp_path):
@@ -222,6 +245,38 @@ def test_a_mistyped_command_or_option_is_answered_with_the_nearest_one():
 
 @pytest.mark.blender
 @pytest.mark.ray
+def test_brackets_and_colons_in_names_and_messages_are_printed_as_they_are(capsys):
+    table = Table("example")
+    table.add_row("cannot read [/tmp/x] of list[int] :warning:")
+    console.print(table)
+    console.print("written: runs[a]/scores")
+    with progress_bar("{task.fields[note]}") as bar:
+        bar.add_task("iscene, ours[b]", total=1, note="[/dev/x]")
+    shown = capsys.readouterr().out
+    for text in ("[/tmp/x] of list[int] :warning:", "runs[a]/scores", "ours[b]", "[/dev/x]"):
+        assert text in shown
+
+
+def test_the_log_lies_beside_the_dataset_however_that_is_named(tmp_path, monkeypatch):
+    (tmp_path / "set" / "shards").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "set")
+    for name in (".", "../set/", str(tmp_path / "set"), "shards/.."):
+        assert log_file(name).resolve() == tmp_path / "set.log"
+    assert log_file("s3://bucket/far/") == Path("far.log") and log_file("/") == Path("dataset.log")
+
+
+def test_what_is_logged_finds_its_folder_made_and_no_line_leaves_no_file(tmp_path):
+    with logs_to(tmp_path / "quiet" / "x.log"):
+        pass
+    assert not (tmp_path / "quiet").exists()
+    with logs_to(tmp_path / "new" / "x.log"):
+        logging.getLogger("randscene.test").warning("hello")
+    assert (tmp_path / "new" / "x.log").read_text().endswith("hello\n")
+    (tmp_path / "file").write_text("x")
+    with logs_to(tmp_path / "file" / "x.log"), pytest.raises(RandsceneError, match="a part of the path is a file"):
+        logging.getLogger("randscene.test").warning("hello")
+
+
 def test_a_first_run_prints_its_progress_and_its_result_and_nothing_else(lock_path, tmp_path):
     pytest.importorskip("bpy")
     pytest.importorskip("ray")

@@ -190,6 +190,17 @@ def test_a_full_disk_is_a_problem(tmp_path):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+def test_a_system_that_does_not_tell_its_memory_is_not_taken_for_one_without(monkeypatch):
+    from randscene.cli.checks import machine
+
+    def nowhere(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(machine.Path, "read_text", nowhere)
+    finding = machine.processors_and_memory(Options())
+    assert finding.status == "ok" and "memory" not in finding.found and finding.facts["memory_bytes"] is None
+
+
 def test_temporary_files_that_cannot_be_written_are_a_problem(monkeypatch):
     from randscene.cli.checks import machine
 

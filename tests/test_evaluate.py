@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from randscene.errors import DatasetError, PredictionError, SpecError
 from randscene.files import write_atomic
 from randscene.generator.scene_glb import scene_glb
 from randscene.shards import ViewSample, encode_members, write_shard
+from randscene.shards.sample_codec import npz_bytes
 from randscene.train.evaluate import evaluate, score_scene
 from randscene.train.ground_truth import ground_truth, read_ground_truth
 from randscene.train.metrics import chamfer
@@ -327,6 +329,7 @@ REFUSED = {
     "a path that escapes": ({"instances": [{"id": 1, "file": "../../x.glb"}]}, "not the name of a file"),
     "a field that lacks": ({"instances": [{"file": None}]}, "lacks a field"),
     "instances of no sense": ({"instances": 3}, "lacks a field"),
+    "a time that is none": ({"seconds": float("nan")}, "seconds is nan"),
 }
 
 
@@ -358,7 +361,15 @@ def test_a_cut_or_foreign_mesh_file_is_refused_before_anything_is_scored(dataset
     folder = predict(tmp_path / "p")
     mesh = folder / "instance_02.glb"
     whole = mesh.read_bytes()
-    for data, message in ((whole[:-9], "cut off"), (b"solid nothing but text here", "not a GLB"), (b"", "not a GLB")):
+    odd = json.dumps({"buffers": None}).encode()
+    odd += b" " * (-len(odd) % 4)
+    no_gltf = struct.pack("<4sIIII", b"glTF", 2, 20 + len(odd), len(odd), 0x4E4F534A) + odd
+    for data, message in (
+        (whole[:-9], "cut off"),
+        (b"solid nothing but text here", "not a GLB"),
+        (b"", "not a GLB"),
+        (no_gltf, "is no glTF"),
+    ):
         mesh.write_bytes(data)
         with pytest.raises(PredictionError, match=message):
             evaluate(tmp_path / "p", dataset, SMALL, progress=lambda done, total: pytest.fail("scored"))
@@ -383,6 +394,19 @@ def test_voxels_that_do_not_fit_are_refused(dataset, tmp_path):
     ):
         np.savez(folder / "occupancy.npz", **wrong)
         with pytest.raises(PredictionError, match=r"occupancy\.npz"):
+            evaluate(tmp_path / "p", dataset, SMALL, workers=1)
+
+
+def test_voxels_that_do_not_unpack_are_refused_in_one_line(dataset, tmp_path):
+    path = predict(tmp_path / "p", occupancy=True) / "occupancy.npz"
+    with np.load(path) as whole:
+        data = bytearray(npz_bytes(dict(whole)))
+    data[60:90] = bytes(255 - byte for byte in data[60:90])
+    alone = io.BytesIO()
+    np.save(alone, np.zeros(3))
+    for broken in (data, alone.getvalue(), b""):
+        path.write_bytes(broken)
+        with pytest.raises(PredictionError, match=r"occupancy\.npz is not a readable"):
             evaluate(tmp_path / "p", dataset, SMALL, workers=1)
 
 

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from randscene.cli.evaluate import evaluate as command
 from randscene.errors import PredictionError, SpecError
+from randscene.train.compared_methods import check_methods, name_methods
 from randscene.train.evaluate import evaluate
 from randscene.train.evaluation_ranks import rank_changes, rank_rows, ranks_markdown
 from randscene.train.evaluation_report import EvaluationReport
-from randscene.train.evaluation_tables import Comparison, check_methods, name_methods
+from randscene.train.evaluation_tables import Comparison
 from randscene.train.protocols import ISCENE, PROTOCOLS
 
 __all__ = ["dataset_source"]  # a fixture

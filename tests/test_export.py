@@ -1,5 +1,7 @@
 """Exported weights: all that prediction and first weights need, and nothing that training would."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from tiny_model import TINY_MODEL
 from typer.testing import CliRunner
 
 from randscene.cli.main import app
-from randscene.errors import CheckpointError
+from randscene.errors import CheckpointError, RandsceneError
 from randscene.train.checkpoint import latest_checkpoint, read_state, read_tensors
 from randscene.train.export import export_weights
 from randscene.train.predict import Predictor
@@ -70,6 +72,23 @@ def test_half_precision_rounds_every_weight_and_halves_the_files(run, tmp_path):
     sizes = [sum(path.stat().st_size for path in folder.glob("*.safetensors")) for folder in (whole, half)]
     assert sizes[1] < 0.6 * sizes[0]
     assert Predictor(tmp_path / "half", device="cpu").loaded.step == 2
+
+
+def test_the_same_export_goes_on_after_a_full_disk(run, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(RandsceneError, match="the disk is full; free some space, then run the same command again"):
+            export_weights(run, tmp_path / "weights")
+    assert read_state(export_weights(run, tmp_path / "weights")).step == 2
+
+
+def test_a_checkpoint_is_found_from_inside_its_run(run, tmp_path, monkeypatch):
+    checkpoint = latest_checkpoint(run)
+    monkeypatch.chdir(checkpoint.parent)
+    assert export_weights(Path(checkpoint.name), tmp_path / "weights").name == checkpoint.name
 
 
 def test_training_cannot_go_on_in_an_export_and_a_full_folder_is_refused(run, dataset, tmp_path):

@@ -20,6 +20,8 @@ pytest.importorskip("huggingface_hub")
 REPOSITORY = "someone/a-model"
 ARGUMENTS = {"in_channels": 1, "latent_channels": 8, "num_res_blocks": 1, "channels": [2, 4, 8]}
 STEM = "ckpts/ss_enc_conv3d_16l8_fp16"
+IMPATIENT = "import time; time.sleep = lambda seconds: None; "
+"""The hub's package waits 23 seconds between its tries."""
 CODE = "from randscene.train import load_encoder; e = load_encoder('someone/a-model'); print(e.name, e.sha256)"
 
 
@@ -71,7 +73,7 @@ def load(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Load the encoder in a process of its own: the hub's package reads its settings when it is imported."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE_"))}
     return subprocess.run(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", IMPATIENT + CODE],
         env={**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

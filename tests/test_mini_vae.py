@@ -47,7 +47,7 @@ def tiny(**more):
             "crop": 16,
             "holdout": 0.3,
             "evaluation_grids": 1,
-            "moment_grids": 8,
+            "moment_grids": 2,
             "bf16": False,
             **more,
         }
@@ -157,7 +157,7 @@ def test_the_command_writes_weights_that_the_encoder_loads(pack, tmp_path, monke
     save_pack(pack, tmp_path / "grids.npz")
     out = tmp_path / "mini_ss_vae.safetensors"
     options = ["--max-steps", "1", "--batch", "8", "--crop", "16", "--holdout", "0.3"]
-    options += ["--evaluation-grids", "1", "--moment-grids", "8"]
+    options += ["--evaluation-grids", "1", "--moment-grids", "2"]
     command = ["--data", str(tmp_path / "grids.npz"), "--out", str(out), "--device", "cpu", *options]
     assert mini_vae.main(command) == 0
     assert out.stat().st_size <= 3_000_000
@@ -171,11 +171,20 @@ def test_the_command_writes_weights_that_the_encoder_loads(pack, tmp_path, monke
 def test_a_missing_checkpoint_or_pack_and_too_little_data_give_one_line(pack, tmp_path, caplog):
     with pytest.raises(CheckpointError, match="--resume"):
         MiniVaeTrainer(pack, tiny(), CPU).restore(tmp_path / "none.safetensors")
+    (tmp_path / "half.safetensors").write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        MiniVaeTrainer(pack, tiny(), CPU).restore(tmp_path / "half.safetensors")
     with pytest.raises(DatasetError, match="--pack"):
         load_pack(tmp_path / "none.npz")
     (tmp_path / "bad.npz").write_bytes(b"no zip")
-    with pytest.raises(DatasetError, match="not a voxel pack"):
-        load_pack(tmp_path / "bad.npz")
+    save_pack(pack, tmp_path / "spoilt.npz")
+    content = bytearray((tmp_path / "spoilt.npz").read_bytes())
+    content[100:200] = bytes(100)
+    (tmp_path / "spoilt.npz").write_bytes(content)
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("bad.npz", "spoilt.npz", "array.npy"):
+        with pytest.raises(DatasetError, match="not a voxel pack"):
+            load_pack(tmp_path / name)
     with pytest.raises(DatasetError, match="too few"):
         MiniVaeTrainer(pack_grids(list(boxes(1))), tiny(holdout=0.0), CPU)
     assert mini_vae.main(["--data", str(tmp_path / "bad.npz"), "--out", str(tmp_path / "x.safetensors")]) == 1

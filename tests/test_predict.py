@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from randscene.cli.main import app
 from randscene.errors import CheckpointError, DatasetError, PredictionError, RandsceneError, SpecError
 from randscene.generator.view_centric import world_to_view
 from randscene.shards import open_dataset
+from randscene.train import prediction_folder
 from randscene.train.masked_image import folder_name, read_masked_image
 from randscene.train.predict import Predictor
 from randscene.train.prediction_reader import read_prediction
@@ -141,6 +143,24 @@ def test_a_write_that_fails_leaves_no_folder_behind(predictor, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_processes_at_one_view_do_not_spoil_each_other_and_the_later_one_is_told(predictor, tmp_path, monkeypatch):
+    # Processes of two containers may have one id.
+    theirs = tmp_path / f".{VIEW.key}.{os.getpid()}.tmp" / "instance_01.glb"
+    real = prediction_folder.npz_bytes
+
+    def meanwhile(arrays):
+        theirs.parent.rename(tmp_path / VIEW.key)
+        return real(arrays)
+
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"half written")
+    monkeypatch.setattr(prediction_folder, "npz_bytes", meanwhile)
+    with pytest.raises(PredictionError, match="written by another process"):
+        predictor.predict(VIEW, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [VIEW.key]
+    assert [path.read_bytes() for path in (tmp_path / VIEW.key).iterdir()] == [b"half written"]
+
+
 def test_nothing_predicted_at_all_is_still_a_whole_prediction(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(predictor, "logits", lambda views: [np.full((3, 64, 64, 64), -1.0, np.float32)])
     done = predictor.predict(VIEW, tmp_path)
@@ -234,6 +254,15 @@ def test_a_photo_with_masks_is_read_in_both_forms(tmp_path):
     np.testing.assert_array_equal(read_masked_image(rgb, tmp_path / "masks").ids, from_ids.ids)
 
 
+def test_masks_go_by_the_numbers_in_their_names_which_other_signs_for_numbers_do_not_disturb(tmp_path):
+    rgb = save(tmp_path / "room.png", np.zeros((4, 4, 3), np.uint8))
+    for place, name in enumerate(("²9.png", "²10.png")):
+        mask = np.zeros((4, 4), np.uint8)
+        mask[place] = 255
+        save(tmp_path / "masks" / name, mask)
+    assert read_masked_image(rgb, tmp_path / "masks").ids[:2, 0].tolist() == [1, 2]
+
+
 def test_bad_masks_are_refused_with_the_file_named(tmp_path):
     rgb = save(tmp_path / "room.png", np.zeros((20, 30, 3), np.uint8))
     blank = save(tmp_path / "masks" / "1.png", np.zeros((20, 30), np.uint8))
@@ -257,6 +286,15 @@ def test_bad_masks_are_refused_with_the_file_named(tmp_path):
 def test_a_photos_folder_cannot_leave_the_output(tmp_path, name):
     made = folder_name(tmp_path / name)
     assert made and (tmp_path / made).resolve().parent == tmp_path.resolve()
+
+
+def test_a_device_that_is_not_there_or_a_guidance_that_is_none_is_one_line(run, dataset, tmp_path):
+    arguments = ["predict", str(run), "--dataset", str(dataset), "--out", str(tmp_path / "out"), "--device", "gpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, SpecError) and "device gpu: there is no such kind" in str(result.exception)
+    result = CliRunner().invoke(app, [*arguments[:-2], "--cfg", "inf"])
+    assert isinstance(result.exception, SpecError) and "cfg_strength: expected a finite" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def photo(folder, grey=90):

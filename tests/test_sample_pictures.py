@@ -12,7 +12,7 @@ from torch import nn
 from randscene.train.batch import LatentSource
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.image_conditioner import crop_images
-from randscene.train.sample_pictures import COLUMNS, sample_sheet, voxel_iou, whole_scenes
+from randscene.train.sample_pictures import COLUMNS, sample_sheet, whole_scenes
 from randscene.train.settings import load_settings, with_overrides
 from randscene.train.structure_encoder import LoadedDecoder
 from randscene.train.voxel_picture import CARD, instance_colours, voxel_picture
@@ -236,14 +236,6 @@ def test_a_sheet_is_the_same_again_and_another_with_another_seed_and_leaves_the_
     np.testing.assert_array_equal(sample_sheet(model, decoder, batch, SETTINGS, size=64), sheet)
     other = sample_sheet(model, decoder, batch, SETTINGS, size=64, seed=1)
     assert other.shape == sheet.shape and not np.array_equal(other, sheet)
-
-
-def test_the_overlap_counts_each_voxel_once():
-    a, b = box((0, 0, 0), (4, 4, 4)), box((2, 0, 0), (6, 4, 4))
-    assert voxel_iou([a, a], [b]) == voxel_iou([b], [a]) == pytest.approx(1 / 3)
-    assert voxel_iou([a, b], [b, a]) == 1
-    nothing = np.zeros((0, 3), np.uint8)
-    assert voxel_iou([a], [nothing]) == 0 and voxel_iou([nothing], []) == 1
 
 
 def test_an_instance_that_a_group_gives_twice_is_drawn_once(views, decoder):

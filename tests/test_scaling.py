@@ -381,6 +381,18 @@ def test_a_name_that_stands_twice_in_the_file_is_refused(tmp_path):
         load_study(tmp_path / "none.yaml")
 
 
+def test_a_set_that_could_not_be_scored_is_refused_before_anything_is_trained(dataset, tmp_path):
+    data = content(dataset)
+    for place, message in (
+        (f"file://{dataset}", r"evaluation\.more: file://.*: true meshes are read from a folder only"),
+        ("set", r"evaluation\.more: .*/scenes/900\d+\.glb is missing: only splits made for evaluation"),
+    ):
+        data["evaluation"]["more"] = {"dataset": place, "protocols": ["iscene"]}
+        with pytest.raises(RandsceneError, match=message):
+            run_study(study_of(data), tmp_path / "out", device="cpu")
+        assert not (tmp_path / "out").exists()
+
+
 def test_settings_that_the_study_gives_itself_cannot_be_set(dataset, tmp_path):
     for override in ("seed=3", "name=x", "data.scenes=first:2"):
         data = content(dataset)

@@ -77,6 +77,8 @@ def test_a_mixture_is_set_as_a_whole():
         ({"model": {"sca_blocks": [24]}}, "x: model.sca_blocks: must name blocks 0 to 23"),
         ({"model": {"sca_blocks": [1.5]}}, "x: model.sca_blocks: expected a whole number, not 1.5"),
         ({"model": {"cond_channels": 64}}, "x: conditioner.channels: must equal model.cond_channels"),
+        ({"model": {"in_channels": 4}}, "x: model.in_channels: must be 8: latents are 8 channels of 16 x 16 x 16"),
+        ({"conditioner": {"channels": 0}}, "x: conditioner.channels: must be at least 1"),
         ({"sampling": {"cfg_interval": [0.9, 0.1]}}, "x: sampling.cfg_interval: must be two rising numbers"),
         ({"name": None}, "x: name: expected text, not nothing"),
     ],

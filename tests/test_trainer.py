@@ -4,10 +4,12 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from tiny_model import TINY_MODEL
 
 from randscene.errors import CheckpointError, DatasetError, RandsceneError, SpecError
 from randscene.shards import open_dataset
+from randscene.train import process_group, training_data
 from randscene.train import trainer as trainer_module
-from randscene.train import training_data
 from randscene.train.batch import LatentSource, build_batch
 from randscene.train.checkpoint import best_checkpoint, latest_checkpoint, list_checkpoints, read_state, read_tensors
 from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow
@@ -158,9 +160,10 @@ def test_the_metrics_tell_every_step_and_only_once_after_a_death(dataset, tmp_pa
         handle.write(json.dumps({**last, "step": 3, "loss": 9.0}) + "\n" + '{"step": 4, "lo')
     train([dataset], tiny("optimiser.steps=4"), tmp_path / "run")
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4]
-    path.write_text("nonsense\n")
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged"):
-        RunLog(tmp_path / "run", 4)
+    for damage in (b"nonsense\n", b"[]\n", b"\xff\n"):
+        path.write_bytes(damage)
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged"):
+            RunLog(tmp_path / "run", 4)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_samples_named_and_keeps_the_last_good_checkpoint(
@@ -198,6 +201,16 @@ def test_an_infinite_gradient_of_a_sound_loss_is_told_apart_for_it_may_be_a_kern
         train([dataset], tiny("optimiser.steps=2"), tmp_path / "run")
 
 
+def test_a_validation_loss_that_is_not_finite_stops_and_nothing_is_saved(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "open_validation", lambda data, settings: open_dataset(data[0], split="train"))
+    monkeypatch.setattr(
+        trainer_module.Validation, "sums", lambda *_, **__: torch.full((40,), float("nan"), dtype=torch.float64)
+    )
+    with pytest.raises(RandsceneError, match=r"the validation loss is not finite at step 2 .*no checkpoint yet"):
+        train([dataset], tiny("optimiser.steps=2", "validation.groups=1"), tmp_path / "run")
+    assert not list_checkpoints(tmp_path / "run") and not read_validation(tmp_path / "run")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_signal_finishes_the_step_saves_and_leaves_the_handlers_as_they_were(dataset, tmp_path, number, workers):
@@ -216,6 +229,57 @@ def test_a_signal_finishes_the_step_saves_and_leaves_the_handlers_as_they_were(d
     assert latest_checkpoint(tmp_path / "run") == report.checkpoint
     rest = train([dataset], tiny("optimiser.steps=9", "checkpoint_every=100"), tmp_path / "run")
     assert (rest.step, rest.interrupted) == (9, False)
+
+
+def test_a_loader_processes_error_is_its_own_line_and_leaves_no_process_that_would_keep_the_trainer(tmp_path):
+    data = make_dataset(tmp_path / "set", scenes=2, views=1, resolution=32, latents=True)
+    tar = next((data / "shards").glob("*.tar"))
+    content = bytearray(tar.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(byte ^ 0x5A for byte in content[middle : middle + 3000])
+    tar.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        train([data], tiny("data.loader_workers=1"), tmp_path / "run")
+    assert re.fullmatch(r"train-000000\.tar: .+", str(caught.value))
+    assert not multiprocessing.active_children()
+
+
+def test_a_loader_process_that_is_killed_is_one_line_and_the_run_goes_on(dataset, tmp_path):
+    def kill(metrics):
+        if metrics.step == 3:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGKILL)
+
+    settings = tiny("data.loader_workers=1", "optimiser.steps=60")
+    with pytest.raises(RandsceneError, match=r"a loader process has died .*lower data\.loader_workers"):
+        train([dataset], settings, tmp_path / "run", progress=kill)
+    assert not multiprocessing.active_children()
+    last = read_state(latest_checkpoint(tmp_path / "run")).step
+    assert train([dataset], tiny(f"optimiser.steps={last + 1}"), tmp_path / "run").steps_made == 1
+
+
+def test_signals_that_keep_coming_interrupt_two_seconds_after_the_first(monkeypatch):
+    clock = iter([0.0, 0.1, 1.5, 2.5])
+    monkeypatch.setattr(process_group, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    stop = process_group.StopRequest()
+    for _ in range(3):
+        stop._note(signal.SIGINT, None)
+    assert stop
+    with pytest.raises(KeyboardInterrupt):
+        stop._note(signal.SIGINT, None)
+
+
+def test_a_device_that_is_not_there_is_one_line(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, message in (
+        ("cuda", "no CUDA device"),
+        ("cuda:1", "no CUDA device"),
+        ("gpu", "no such kind"),
+        ("meta", "choose cpu or cuda"),
+    ):
+        with pytest.raises(SpecError, match=f"device {name}: .*{message}"):
+            train([dataset], tiny(), tmp_path / "run", device=name)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_runs_folder_other_data_and_a_missing_dataset_are_refused_and_nothing_is_written(dataset, tmp_path):

@@ -186,6 +186,11 @@ def test_a_broken_room_is_refused_with_one_line(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
+def test_a_truth_of_glb_files_that_is_not_there_is_called_a_truth(tmp_path):
+    with pytest.raises(DatasetError, match="is no folder; give the one that holds the true GLB files"):
+        read_truths(tmp_path / "nowhere", GLB_Z)
+
+
 def test_unlisted_objects_need_numbers_of_their_own(tmp_path):
     dataset = write_rooms(tmp_path / "midi", furniture=False)
     write_iscene(tmp_path / "p", KEY, solids(0))

@@ -141,7 +141,7 @@ def save_checkpoint(
     folder = run / "checkpoints" / f"step_{step:07d}"
     if folder.exists():
         return folder
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = _temporary(folder)
     with explain_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left_over in folder.parent.iterdir():
@@ -170,8 +170,15 @@ def save_checkpoint(
         best = _best(list_checkpoints(run))
         for old in list_checkpoints(run)[: -settings.keep_checkpoints]:
             if old != best:
+                # Under its own name it must be whole, even if this process is killed half way.
+                old = old.rename(_temporary(old))
                 shutil.rmtree(old)
     return folder
+
+
+def _temporary(folder: Path) -> Path:
+    """Where a checkpoint is while it is not whole, or not wanted any more; matches `_TEMPORARY`."""
+    return folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -267,27 +274,6 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, "Tensor"]:
     if sha256_of(path) != expected:
         raise CheckpointError(f"{path} is damaged (its sha256 differs): delete {checkpoint} to use an earlier one")
     return load_file(path)
-
-
-def load_module(module: "nn.Module", tensors: Mapping[str, "Tensor"], *, where: str) -> None:
-    """Copy `tensors` into `module`, all of them and nothing else.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the first keys that are missing, unknown or of another shape.
-    """
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != given:
-        differing = sorted(
-            f"{name} ({expected.get(name, 'unknown')} in the model, {given.get(name, 'missing')} in the file)"
-            for name in expected.keys() | given.keys()
-            if expected.get(name) != given.get(name)
-        )
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise CheckpointError(f"{where} does not fit the model: {', '.join(differing[:3])}{more}")
-    module.load_state_dict(dict(tensors))
 
 
 def optimiser_tensors(module: "nn.Module", optimiser: "Optimizer") -> dict[str, "Tensor"]:

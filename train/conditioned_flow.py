@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from randscene import seeding
 from randscene.errors import CheckpointError
-from randscene.train.checkpoint import load_module, load_run_settings, read_tensors
+from randscene.train.checkpoint import load_run_settings, read_tensors
 from randscene.train.flow_matching import drop_condition
 from randscene.train.image_conditioner import build_conditioner
 from randscene.train.initial_weights import load_initial_flow
+from randscene.train.published import load_strict
 from randscene.train.settings import RunSettings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
 
@@ -89,15 +90,13 @@ class ConditionedFlow(nn.Module):
         return v_scene, v_instance
 
 
-def load_conditioned_flow(checkpoint: Path, *, averaged: bool = True) -> ConditionedFlow:
-    """The model of a checkpoint, for prediction: on the CPU, in evaluation mode, without gradients.
+def load_conditioned_flow(checkpoint: Path) -> ConditionedFlow:
+    """The averaged model of a checkpoint, for prediction: on the CPU, in evaluation mode, without gradients.
 
     Parameters
     ----------
     checkpoint : Path
         `RUN/checkpoints/step_...`.
-    averaged : bool
-        The moving average of the weights (as released models are), not the last ones.
 
     Raises
     ------
@@ -106,8 +105,8 @@ def load_conditioned_flow(checkpoint: Path, *, averaged: bool = True) -> Conditi
     """
     model = ConditionedFlow(load_run_settings(run_of(checkpoint)))
     for name, part in model.parts().items():
-        stem = f"{name}_ema" if averaged else name
-        load_module(part, read_tensors(checkpoint, stem), where=str(checkpoint / f"{stem}.safetensors"))
+        stem = f"{name}_ema"
+        load_strict(part, read_tensors(checkpoint, stem), str(checkpoint / f"{stem}.safetensors"))
     return model.eval().requires_grad_(False)
 
 

@@ -26,7 +26,7 @@ from randscene.errors import CheckpointError, SpecError
 from randscene.files import sha256_of
 from randscene.train.image_conditioner import unit_range
 from randscene.train.layers import fan_in_normal, fill, stream_dtype
-from randscene.train.published import fetch, load_strict, read_config, read_tensors
+from randscene.train.published import fetch, is_repository, load_strict, read_config, read_tensors
 from randscene.train.settings import ConditionerSettings
 from randscene.train.torch_file import SUFFIXES, read_torch_file
 
@@ -187,7 +187,7 @@ def load_dinov2(source: str = SOURCE) -> DinoV2Conditioner:
         config_file, weights = (path / name for name in _FILES)
         if not (config_file.is_file() and weights.is_file()):
             raise CheckpointError(f"{path} does not hold {wanted}: copy both of {SOURCE} there, or name another folder")
-    elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
+    elif is_repository(source):
         config_file, weights = (fetch(source, name, wanted) for name in _FILES)
     else:
         raise CheckpointError(

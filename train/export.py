@@ -6,6 +6,7 @@ from randscene.errors import CheckpointError
 from randscene.train.checkpoint import (
     best_checkpoint,
     latest_checkpoint,
+    list_checkpoints,
     load_run_settings,
     open_run,
     read_state,
@@ -29,7 +30,7 @@ def export_weights(source: Path, out: Path, *, best: bool = False, half: bool = 
     source : Path
         A run, or one of its checkpoints.
     out : Path
-        A new or empty folder.
+        A new or empty folder, or what an interrupted export left there.
     best : bool
         Of a run, the checkpoint of the lowest validation loss; the newest by default.
     half : bool
@@ -50,11 +51,11 @@ def export_weights(source: Path, out: Path, *, best: bool = False, half: bool = 
     if (source / "state.json").is_file():
         if best:
             raise CheckpointError(f"{source} is one checkpoint: give its run to choose the best one of")
-        checkpoint = source
+        checkpoint = source.resolve()  # given from inside the run, too, it lies in a folder called checkpoints
     else:
         checkpoint = best_checkpoint(source) if best else latest_checkpoint(source)
     settings, state = load_run_settings(run_of(checkpoint)), read_state(checkpoint)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not _is_free(out):
         raise CheckpointError(f"{out} is not empty: choose a new folder for --out")
     tensors = {name: read_tensors(checkpoint, name) for name in state.files if name.endswith(AVERAGED)}
     if half:
@@ -66,3 +67,10 @@ def export_weights(source: Path, out: Path, *, best: bool = False, half: bool = 
     return save_checkpoint(
         out, step=state.step, settings=settings, data=state.data, tensors=tensors, validation=state.validation
     )
+
+
+def _is_free(out: Path) -> bool:
+    """Whether a folder is empty but for what an export leaves that was stopped half way."""
+    if not out.is_dir() or list_checkpoints(out):
+        return False
+    return {path.name for path in out.iterdir()} <= {"settings.json", "checkpoints"}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from randscene.errors import PredictionError
+from randscene.train.natural_order import natural_order
 
 MAX_INSTANCES = 255
 
@@ -77,7 +78,7 @@ def _ids_of_file(path: Path) -> NDArray[Any]:
 
 
 def _ids_of_folder(folder: Path, size: tuple[int, int]) -> NDArray[Any]:
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".png"), key=_by_number)
+    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() == ".png"), key=natural_order)
     if not 1 <= len(paths) <= MAX_INSTANCES:
         raise PredictionError(f"{folder} holds {len(paths)} PNG masks; 1 to {MAX_INSTANCES} are possible")
     ids = np.zeros(size, np.uint8)
@@ -90,10 +91,6 @@ def _ids_of_folder(folder: Path, size: tuple[int, int]) -> NDArray[Any]:
     if not visible.all():
         raise PredictionError(f"{paths[int(np.argmin(visible))]} leaves no pixel to its instance: remove or mend it")
     return ids
-
-
-def _by_number(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _open(path: Path) -> Image.Image:

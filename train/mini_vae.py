@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -246,12 +246,16 @@ class MiniVaeTrainer:
             handle.write(save(contiguous, metadata={"mini_vae": json.dumps(meta)}))
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint that `save` wrote; `CheckpointError` if it is missing or of another network."""
+        """Continue from a checkpoint that `save` wrote; `CheckpointError` if it is missing or damaged, or of another
+        network."""
         if not path.is_file():
             raise CheckpointError(f"{path} is missing: train without --resume first, or name another --checkpoint")
-        with safe_open(path, "pt") as handle:
-            meta = json.loads((handle.metadata() or {}).get("mini_vae", "{}"))
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        try:
+            with safe_open(path, "pt") as handle:
+                meta = json.loads((handle.metadata() or {}).get("mini_vae", "{}"))
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged ({error}): train again without --resume") from error
         if meta.get("config") != [ENCODER_ARGS, DECODER_ARGS]:
             raise CheckpointError(f"{path} was made with another network: train again without --resume")
         self.vae.load_state_dict(_under(tensors, "vae."))

@@ -5,12 +5,14 @@ state is None there and has to be given by the user: nothing is guessed from the
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 from randscene.errors import AssetError, PredictionError, SpecError
+from randscene.train.natural_order import natural_order
 from randscene.train.prediction_reader import SAMPLE_KEY
 from randscene.train.triangle_mesh import count_glb_geometries, glb_header
 
@@ -225,7 +227,7 @@ def layout_keys(root: Path, layout: Layout, *, depth: int = 1) -> list[str]:
                     keys.append(prefix + entry.name)
             elif layout.single and entry.suffix == ".glb":
                 keys.append(prefix + entry.stem)
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+    if twice := sorted(key for key, number in Counter(keys).items() if number > 1):
         raise PredictionError(f"{root} holds {twice[0]} both as a file and as a folder; remove one of them")
     if not keys:
         form = " or ".join(
@@ -261,7 +263,7 @@ def find_pieces(root: Path, key: str, layout: Layout) -> list[Piece]:
     except AssetError as error:
         raise PredictionError(f"prediction {key}: {error}") from error
     pieces = []
-    for place, path in enumerate(sorted(files, key=_natural)):
+    for place, path in enumerate(sorted(files, key=natural_order)):
         found = layout.number.fullmatch(path.name) if layout.number else None
         number = int(found.group(1)) - layout.first + 1 if found else place + 1
         pieces.append(Piece(number=number, path=path, place=None))
@@ -309,12 +311,6 @@ def check_file(root: Path, path: Path) -> None:
             glb_header(path)
         except AssetError as error:
             raise PredictionError(str(error)) from error
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sorts names as people do: numbers inside them by value."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)], path.name
 
 
 def _one_of(what: str, word: str | None, known: Sequence[str]) -> str | None:

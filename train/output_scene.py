@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from randscene.errors import AssetError, PredictionError
+from randscene.errors import AssetError, PredictionError, first_line
 from randscene.train.file_truth import FileTruth
 from randscene.train.ground_truth import GroundTruth, TrueScene
 from randscene.train.heading_search import find_heading
@@ -29,7 +29,7 @@ from randscene.train.output_layouts import (
     layout_keys,
 )
 from randscene.train.prediction_reader import Prediction, check_against, list_predictions, read_prediction
-from randscene.train.triangle_mesh import TriangleMesh, join, read_glb_geometries, z_up
+from randscene.train.triangle_mesh import TriangleMesh, cube_transform, join, read_glb_geometries, z_up
 from randscene.train.yaw_rotation import about_vertical
 
 OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -121,12 +121,7 @@ def centred_in_cube(meshes: list[TriangleMesh]) -> NDArray[Any]:
     points = [mesh.vertices[mesh.faces].reshape(-1, 3) for mesh in meshes]
     if not points:
         return np.eye(4)
-    low = np.min([cloud.min(axis=0) for cloud in points], axis=0)
-    high = np.max([cloud.max(axis=0) for cloud in points], axis=0)
-    side = float((high - low).max())
-    transform = np.diag([1 / side, 1 / side, 1 / side, 1.0])
-    transform[:3, 3] = -(low + high) / (2 * side)
-    return transform
+    return cube_transform(np.concatenate(points), np.eye(3))
 
 
 def read_plain_mesh(path: Path) -> TriangleMesh:
@@ -158,7 +153,7 @@ def read_plain_mesh(path: Path) -> TriangleMesh:
     except (AssetError, MemoryError):
         raise
     except Exception as error:  # the parser's own exceptions are of many kinds
-        raise AssetError("unreadable", f"{path} does not parse: {type(error).__name__}: {error}") from error
+        raise AssetError("unreadable", f"{path} does not parse: {type(error).__name__}: {first_line(error)}") from error
     if any(len(m.faces) and (m.faces.min() < 0 or m.faces.max() >= len(m.vertices)) for m in meshes):
         raise AssetError("unreadable", f"{path}: a face names a vertex that is not there")
     return join(meshes)

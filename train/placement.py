@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randscene.seeding import generator
+from randscene.train.yaw_rotation import about_vertical
 
 YAWS = 24
 """Turns that are tried, evenly spaced: 15 degrees apart."""
@@ -101,8 +102,8 @@ def _yaw_error(predicted: NDArray[Any], true: NDArray[Any]) -> float:
     predicted_tree, true_tree = cKDTree(predicted), cKDTree(true)
     turns = 360 / YAWS * np.arange(YAWS)
     distances = []
-    for turn in np.radians(turns):
-        rotation = np.array([[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]])
+    for turn in turns:
+        rotation = about_vertical(turn)[:3, :3]
         # A turn keeps distances: the truth is turned back instead of building a tree for every turn.
         there = true_tree.query(predicted @ rotation.T)[0].mean()
         back = predicted_tree.query(true @ rotation)[0].mean()

@@ -81,26 +81,23 @@ class PointTree:
         tree = (self.points, self._nodes, self._leaves, self._starts)
         _compiled()[1](queries, rows, *tree, float(reach) ** 2, nearest, squared)
 
-    def nearest(self, queries: NDArray[Any], reach: float = np.inf) -> tuple[NDArray[Any], NDArray[Any]]:
+    def nearest(self, queries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The nearest point of each query.
 
         Parameters
         ----------
         queries : (M, 3) float64
             Faster if neighbours come one after the other, as in `points` of another tree.
-        reach : float
-            Only points nearer than this count.
 
         Returns
         -------
         distance : (M,) float64
-            Infinite where no point is in reach.
         row : (M,) int32
-            Of `points`; -1 where none is in reach.
+            Of `points`.
         """
         rows = np.full((len(queries), 1), -1, np.int32)
         squared = np.empty((len(queries), 1))
-        self.search(np.ascontiguousarray(queries, np.float64), np.arange(len(queries)), rows, squared, reach)
+        self.search(np.ascontiguousarray(queries, np.float64), np.arange(len(queries)), rows, squared)
         return np.sqrt(squared[:, 0]), rows[:, 0]
 
 

@@ -12,8 +12,8 @@ OUT/{key}/instance_01_textured.glb
 OUT/{key}/scene_textured.glb
 """
 
+import errno
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randscene.errors import PredictionError
-from randscene.files import explain_os_errors, fsync_folder, write_atomic
+from randscene.files import explain_os_errors, fsync_folder, temporary_name, write_atomic
 from randscene.shards.sample_codec import npz_bytes
 from randscene.train.prediction_view import View
 from randscene.train.stage_two_mesh import TexturedMesh, textured_glb
@@ -203,11 +203,9 @@ def _write(
     coloured = [(_textured_name(number), mesh) for number, mesh in enumerate(textured, start=1) if mesh is not None]
     coords = [np.argwhere(grid).astype(np.uint8) for grid in occupied]
     offsets = np.cumsum([0, *map(len, coords)]).astype(np.int32)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(temporary_name(folder.name))
     with explain_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if temporary.exists():
-            shutil.rmtree(temporary)
         try:
             temporary.mkdir()
             for name, surface, colour in parts:
@@ -223,8 +221,19 @@ def _write(
                 write_atomic(temporary / "scene_textured.glb", textured_glb(coloured))
             write_atomic(temporary / "occupancy.npz", npz_bytes({"coords": np.concatenate(coords), "offsets": offsets}))
             write_atomic(temporary / "prediction.json", json.dumps(about, indent=2) + "\n")
-            temporary.rename(folder)
+            _give_name(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         fsync_folder(folder.parent)
+
+
+def _give_name(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        raise PredictionError(
+            f"{folder} has been written by another process meanwhile: give each its own --out, or its own --key views"
+        ) from error

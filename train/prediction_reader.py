@@ -10,8 +10,8 @@ What can be wrong with a prediction has one of two outcomes, never silence:
 """
 
 import json
+import math
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randscene.errors import AssetError, PredictionError
+from randscene.shards.sample_codec import MemberError, npz_arrays
 from randscene.train.ground_truth import GroundTruth, TrueScene
 from randscene.train.triangle_mesh import TriangleMesh, cube_transform, glb_header, join, read_glb
 
@@ -98,11 +99,7 @@ class Prediction:
         path = self.folder / "occupancy.npz"
         if self.world_to_view is None or not path.exists():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as members:
-                coords, offsets = members["coords"], members["offsets"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise PredictionError(f"{path} cannot be read (needs coords and offsets): {error}") from error
+        coords, offsets = read_occupancy(path)
         if coords.ndim != 2 or coords.shape[1] != 3 or coords.dtype.kind not in "iu":
             raise PredictionError(f"{path}: coords must be (V, 3) integers, not {coords.shape} {coords.dtype}")
         if (
@@ -116,6 +113,23 @@ class Prediction:
         if len(coords) and (coords.min() < 0 or coords.max() > 63):
             raise PredictionError(f"{path}: coords must lie in the 64^3 grid")
         return {number: coords[offsets[i] : offsets[i + 1]] for i, number in enumerate(self.files)}
+
+
+def read_occupancy(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """`coords` and `offsets` of an `occupancy.npz`, as they stand there.
+
+    Raises
+    ------
+    PredictionError
+        If the file is missing or is no archive of these two.
+    """
+    try:
+        arrays = npz_arrays(path.read_bytes(), ("coords", "offsets"))
+    except OSError as error:
+        raise PredictionError(f"{path} cannot be read ({error.strerror}): run predict again") from error
+    except MemberError as error:
+        raise PredictionError(f"{path} {error}: run predict again") from error
+    return arrays["coords"], arrays["offsets"]
 
 
 def list_predictions(root: Path) -> list[str]:
@@ -162,7 +176,9 @@ def read_prediction(folder: Path) -> Prediction:
         entries = [(int(entry["id"]), entry["file"]) for entry in content["instances"]]
         seconds = content.get("seconds")
         seconds = None if seconds is None else float(seconds)
-    except (KeyError, TypeError, ValueError) as error:
+        if seconds is not None and not math.isfinite(seconds):
+            raise ValueError(f"seconds is {seconds}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PredictionError(f"{path} lacks a field or has a wrong one: {error!r}") from error
     if key != folder.name:
         raise PredictionError(f"{path} is the prediction of {key!r}, not of {folder.name}; was the folder renamed?")

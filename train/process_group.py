@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from randscene.errors import RandsceneError, SpecError
+from randscene.errors import RandsceneError
+from randscene.train.devices import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,9 @@ class ProcessGroup:
             dist.barrier()
 
 
+_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+
+
 @contextlib.contextmanager
 def joined_process_group(device: str | None = None) -> Iterator[ProcessGroup]:
     """Join torchrun's processes (gloo on CPUs, NCCL on CUDA), or be alone when started plainly.
@@ -76,14 +80,12 @@ def joined_process_group(device: str | None = None) -> Iterator[ProcessGroup]:
     Raises
     ------
     SpecError
-        If CUDA was asked for and is not there.
+        If there is no such device.
     """
     size, rank, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind.startswith("cuda") and not torch.cuda.is_available():
-        raise SpecError(f"device {kind}: this machine has no CUDA device that torch can use; choose cpu")
-    place = torch.device("cuda", local) if kind == "cuda" else torch.device(kind)
+    place = choose_device(device)
     if place.type == "cuda":
+        place = place if place.index is not None else torch.device("cuda", local)
         torch.cuda.set_device(place)
     if size == 1:
         yield ProcessGroup(rank=0, size=1, device=place)
@@ -96,9 +98,6 @@ def joined_process_group(device: str | None = None) -> Iterator[ProcessGroup]:
         yield ProcessGroup(rank=rank, size=size, device=place)
     finally:
         dist.destroy_process_group()
-
-
-_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
 
 
 _GONE = re.compile(
@@ -133,7 +132,7 @@ ONE_SIGNAL_S = 2.0
 
 
 class StopRequest:
-    """Whether SIGINT or SIGTERM has come; a second one, later than `ONE_SIGNAL_S`, interrupts at once."""
+    """Whether SIGINT or SIGTERM has come; another, more than `ONE_SIGNAL_S` after the first, interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -144,9 +143,10 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.signal is not None and now - self._at > ONE_SIGNAL_S:
+        if self.signal is None:
+            self.signal, self._at = number, now
+        elif now - self._at > ONE_SIGNAL_S:
             raise KeyboardInterrupt
-        self.signal, self._at = number, now
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from randscene.errors import CheckpointError
+from randscene.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,11 +45,16 @@ def find_model(source: str, stem: str) -> ModelFiles:
         config_file, weights = folder / "ckpts" / f"{stem}.json", folder / "ckpts" / f"{stem}.safetensors"
         if not (config_file.is_file() and weights.is_file()):
             raise CheckpointError(f"{folder} does not hold {wanted}: copy both there, or name another folder")
-    elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
+    elif is_repository(source):
         config_file, weights = (fetch(source, f"ckpts/{stem}.{suffix}", wanted) for suffix in ("json", "safetensors"))
     else:
         raise CheckpointError(f'no folder "{source}": give "mini", a folder that holds {wanted}, or a Hugging Face id')
     return ModelFiles(config=read_config(config_file), weights=weights)
+
+
+def is_repository(source: str) -> bool:
+    """Whether text has the form of a Hugging Face id, `owner/name`, rather than that of a path."""
+    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -119,8 +124,6 @@ def fetch(repository: str, member: str, wanted: str) -> Path:
     try:
         return Path(hub.hf_hub_download(repository, member))
     except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
-        why = str(error).strip().splitlines()
         raise CheckpointError(
-            f"cannot fetch {member} of {repository} ({why[0] if why else type(error).__name__}): "
-            f"check the network, {hint}"
+            f"cannot fetch {member} of {repository} ({first_line(error)}): check the network, {hint}"
         ) from error

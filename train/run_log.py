@@ -144,14 +144,13 @@ def _summary_writer(folder: Path, step: int) -> "SummaryWriter | None":
 
 def _whole_lines(path: Path) -> list[str]:
     """Lines with their ends; a last line that was cut off by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    for line in lines:
-        try:
-            if isinstance(json.loads(line)["step"], int):
-                continue
-        except (json.JSONDecodeError, KeyError, TypeError):
-            pass
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        whole = all(isinstance(json.loads(line)["step"], int) for line in lines)
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
         raise CheckpointError(f"{path} is damaged: delete it to go on without the earlier steps' metrics")
     return lines

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from randscene.train.checkpoint import load_module, load_optimiser, optimiser_tensors, read_tensors
+from randscene.train.checkpoint import load_optimiser, optimiser_tensors, read_tensors
 from randscene.train.conditioned_flow import ConditionedFlow
+from randscene.train.published import load_strict
 
 _OPTIMISER = "optimiser"
 
@@ -36,6 +37,6 @@ def restore_run(
     for suffix, whole in (("", model), ("_ema", average)):
         for name, part in whole.parts().items():
             stem = f"{name}{suffix}"
-            load_module(part, read_tensors(checkpoint, stem), where=str(checkpoint / f"{stem}.safetensors"))
+            load_strict(part, read_tensors(checkpoint, stem), str(checkpoint / f"{stem}.safetensors"))
     where = str(checkpoint / f"{_OPTIMISER}.safetensors")
     load_optimiser(model, optimiser, read_tensors(checkpoint, _OPTIMISER), where=where)

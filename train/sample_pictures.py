@@ -13,11 +13,12 @@ from randscene.shards import ViewSample
 from randscene.train.batch import GroupBatch, LatentSource, build_batch
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.generation import generate_latents
+from randscene.train.metrics import voxel_iou
 from randscene.train.picture_sheet import picture_sheet, scaled
 from randscene.train.settings import RunSettings
 from randscene.train.structure_encoder import LoadedDecoder, decode_latents
 from randscene.train.validation import evaluating
-from randscene.train.voxel_picture import instance_colours, occupancy, voxel_picture
+from randscene.train.voxel_picture import instance_colours, voxel_picture
 
 SCENE_COLOUR = (201, 206, 214)
 """Of the scene branch's voxels, which belong to no instance."""
@@ -132,8 +133,8 @@ def _row(
     return [
         (scaled(image.permute(1, 2, 0).contiguous().numpy(), size), key),
         (voxel_picture(truth[1:], size, colours=tints), f"{len(ids)} instances"),
-        (voxel_picture(made[1:], size, colours=tints), f"IoU {voxel_iou(made[1:], truth[1:]):.2f}"),
-        (voxel_picture(made[:1], size, colours=[SCENE_COLOUR]), f"IoU {voxel_iou(made[:1], truth[:1]):.2f}"),
+        (voxel_picture(made[1:], size, colours=tints), _overlap(made[1:], truth[1:])),
+        (voxel_picture(made[:1], size, colours=[SCENE_COLOUR]), _overlap(made[:1], truth[:1])),
     ]
 
 
@@ -142,8 +143,8 @@ def _voxels(decoder: LoadedDecoder, latents: Tensor) -> list[NDArray[Any]]:
     return [np.argwhere(logits > 0).astype(np.uint8) for logits in decode_latents(decoder, latents.numpy())]
 
 
-def voxel_iou(first: Sequence[NDArray[Any]], second: Sequence[NDArray[Any]]) -> float:
-    """Overlap of the unions of two sets of voxel grids, (V, 3) uint8 each: 0 to 1; 1 if both are empty."""
-    a, b = occupancy(first), occupancy(second)
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else 1.0
+def _overlap(made: Sequence[NDArray[Any]], truth: Sequence[NDArray[Any]]) -> str:
+    """In words: IoU of the unions of grids, (V, 3) uint8 each."""
+    nothing = np.zeros((0, 3), np.uint8)
+    first, second = (np.concatenate([nothing, *grids]) for grids in (made, truth))
+    return f"IoU {voxel_iou(first, second):.2f}"

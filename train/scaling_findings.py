@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randscene import seeding
+from randscene.train.evaluation_statistics import scene_of
 from randscene.train.scaling_plan import StudyFolder, read_piece
 from randscene.train.scaling_statistics import Interval, PowerLawFit, fit_power_law, over_seeds, paired_difference
 from randscene.train.scaling_study import Arm, Study
@@ -31,6 +32,8 @@ HEADLINES = {
 """What tables, curves and comparisons show of each kind, and how it is called; `table.json` has the means of all."""
 SHARES = ("f_score", "iou", "missing", "_rate")
 """Endings of metrics that lie in [0, 1]."""
+Place = tuple[str, str]
+"""An evaluation set and a metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +125,7 @@ def findings(study: Study, plan: Plan, results: Sequence[Result]) -> Findings:
     measured = list(dict.fromkeys((one.set, one.metric) for one in results))
     scenes = {unit.arm.name: unit.scenes for unit in plan.units}
 
-    def of(arm: str, place: tuple[str, str]) -> list[Result]:
+    def of(arm: str, place: Place) -> list[Result]:
         found = (named.get((arm, seed, *place)) for seed in study.seeds)
         return [one for one in found if one is not None and one.by_view]
 
@@ -136,49 +139,57 @@ def findings(study: Study, plan: Plan, results: Sequence[Result]) -> Findings:
                     arm=arm, scenes=scenes[arm.name], set=place[0], metric=place[1], values=values, mean=mean
                 )
     headlines = [place for place in measured if headline(place[1])]
-    comparisons = []
-    for first, second in study.comparisons:
-        for place in headlines:
-            pairs = [
-                (one, named[second, one.unit.seed, *place])
-                for one in of(first, place)
-                if (second, one.unit.seed, *place) in named
-            ]
-            table, views = _same_views([one for pair in pairs for one in pair])
-            if table.size:
-                rng = seeding.generator(0, "comparison", first, second, *place)
-                comparisons.append(
-                    Comparison(
-                        first=first,
-                        second=second,
-                        set=place[0],
-                        metric=place[1],
-                        seeds=len(pairs),
-                        scenes=table.shape[1],
-                        difference=paired_difference(table[::2], table[1::2], rng, views=views),
-                    )
-                )
-    curves = []
-    for family, arms in study.families().items():
-        for place in headlines:
-            runs = [of(arm.name, place) for arm in arms]
-            there = [(arm, found) for arm, found in zip(arms, runs) if found]
-            table, views = _same_views([one for _, found in there for one in found])
-            if table.size:
-                ends = np.cumsum([len(found) for _, found in there])[:-1]
-                ceiling = 1.0 if place[1].endswith(SHARES) else math.inf
-                rng = seeding.generator(0, "power law", family, *place)
-                numbers = [scenes[arm.name] for arm, _ in there]
-                fit = fit_power_law(numbers, np.split(table, ends), rng, ceiling=ceiling, views=views)
-                own = tuple(cells[arm.name, place] for arm, _ in there)
-                curves.append(Curve(family=family, set=place[0], metric=place[1], cells=own, fit=fit))
+    comparisons = (
+        _comparison(first, second, place, of(first, place), of(second, place))
+        for first, second in study.comparisons
+        for place in headlines
+    )
+    curves = (
+        _curve(family, place, [(cells[arm.name, place], of(arm.name, place)) for arm in arms if of(arm.name, place)])
+        for family, arms in study.families().items()
+        for place in headlines
+    )
     return Findings(
         cells=tuple(cells.values()),
-        comparisons=tuple(comparisons),
-        curves=tuple(curves),
+        comparisons=tuple(one for one in comparisons if one is not None),
+        curves=tuple(one for one in curves if one is not None),
         units=len(plan.units),
         units_done=sum(unit.done for unit in plan.units),
     )
+
+
+def _comparison(
+    first: str, second: str, place: Place, ours: Sequence[Result], theirs: Sequence[Result]
+) -> Comparison | None:
+    """Two arms by the seeds that both have; None if they share none, or no view."""
+    by_seed = {one.unit.seed: one for one in theirs}
+    pairs = [(one, by_seed[one.unit.seed]) for one in ours if one.unit.seed in by_seed]
+    table, views = _same_views([one for pair in pairs for one in pair])
+    if not table.size:
+        return None
+    rng = seeding.generator(0, "comparison", first, second, *place)
+    return Comparison(
+        first=first,
+        second=second,
+        set=place[0],
+        metric=place[1],
+        seeds=len(pairs),
+        scenes=table.shape[1],
+        difference=paired_difference(table[::2], table[1::2], rng, views=views),
+    )
+
+
+def _curve(family: str, place: Place, runs: Sequence[tuple[Cell, Sequence[Result]]]) -> Curve | None:
+    """The law through the arms of an entry of `sizes`, each with its runs; None if they share no view."""
+    table, views = _same_views([one for _, found in runs for one in found])
+    if not table.size:
+        return None
+    ends = np.cumsum([len(found) for _, found in runs])[:-1]
+    ceiling = 1.0 if place[1].endswith(SHARES) else math.inf
+    rng = seeding.generator(0, "power law", family, *place)
+    numbers = [cell.scenes for cell, _ in runs]
+    fit = fit_power_law(numbers, np.split(table, ends), rng, ceiling=ceiling, views=views)
+    return Curve(family=family, set=place[0], metric=place[1], cells=tuple(cell for cell, _ in runs), fit=fit)
 
 
 def headline(metric: str) -> str | None:
@@ -199,6 +210,6 @@ def _same_views(results: Sequence[Result]) -> tuple[NDArray[Any], NDArray[Any]]:
         return np.zeros((0, 0)), np.zeros(0)
     scenes: dict[str, list[str]] = {}
     for key in sorted(set.intersection(*(set(one.by_view) for one in results))):
-        scenes.setdefault(key.partition("_")[0], []).append(key)
+        scenes.setdefault(scene_of(key), []).append(key)
     table = [[sum(one.by_view[key] for key in keys) / len(keys) for keys in scenes.values()] for one in results]
     return np.array(table, np.float64).reshape(len(results), -1), np.array([len(keys) for keys in scenes.values()])

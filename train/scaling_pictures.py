@@ -1,7 +1,6 @@
 """What every arm of a study predicts for the same scenes, side by side: rows are scenes, columns are arms."""
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from randscene.errors import CheckpointError
+from randscene.errors import CheckpointError, PredictionError
 from randscene.train.image_conditioner import crop_images
 from randscene.train.picture_sheet import picture_sheet, scaled
+from randscene.train.prediction_reader import read_occupancy
 from randscene.train.scaling_plan import StudyFolder
 from randscene.train.scaling_study import EvaluationSet
 from randscene.train.scaling_units import Plan, Unit
@@ -76,10 +76,8 @@ def _first_seeds(folder: StudyFolder, plan: Plan, wanted: EvaluationSet) -> list
 
 def _occupancy(prediction: Path) -> Sequence[NDArray[Any]]:
     """(V, 3) uint8 voxels of each instance in id order, in the prediction's own frame."""
-    path = prediction / "occupancy.npz"
     try:
-        with np.load(path, allow_pickle=False) as members:
-            coords, offsets = members["coords"], members["offsets"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is missing or damaged: delete {prediction} to predict it again") from error
+        coords, offsets = read_occupancy(prediction / "occupancy.npz")
+    except PredictionError as error:
+        raise CheckpointError(f"{prediction} is damaged: delete it to predict it again") from error
     return np.split(coords, offsets[1:-1])

@@ -7,7 +7,6 @@ OUT/scores/SET/ARM-seedN/                    predictions/, one folder a protocol
 """
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from randscene.canonical_json import digest
-from randscene.errors import CheckpointError, SpecError
+from randscene.errors import CheckpointError, DatasetError, SpecError
 from randscene.files import write_atomic
 from randscene.shards import Dataset, open_dataset
 from randscene.shards.dataset import read_info
@@ -28,11 +27,13 @@ from randscene.train.checkpoint import (
     load_run_settings,
     read_state,
 )
+from randscene.train.evaluation_statistics import scene_of
 from randscene.train.prediction_view import choose_views
 from randscene.train.protocols import load_protocol
 from randscene.train.scaling_study import Arm, EvaluationSet, Study, arm_settings, with_data
 from randscene.train.scaling_units import Piece, Plan, Unit, unit_name
 from randscene.train.settings import RunSettings
+from randscene.train.training_data import unused_name
 
 SCHEMA = 1
 
@@ -76,9 +77,11 @@ class StudyFolder:
         Raises
         ------
         SpecError
-            If the part is none, or the settings of an arm are refused.
+            If the part is none, the settings of an arm are refused, or an evaluation set cannot be scored where it
+            lies.
         DatasetError
-            If a dataset cannot be read, or has fewer scenes than asked for.
+            If a dataset cannot be read, has fewer scenes than asked for, or lacks the true meshes that are still to be
+            scored against.
         CheckpointError
             If the folder holds another study: the message names what differs.
         """
@@ -87,6 +90,9 @@ class StudyFolder:
             raise SpecError(f"part {number}/{count}: give i/n with i from 1 to n")
         self._check()
         units = tuple(self._unit(arm, seed) for arm in self.study.arms for seed in self.study.seeds)
+        for wanted in self.study.evaluation:
+            if any(unit.lacks_scores(wanted.name) for unit in units):
+                self._check_truth(wanted)
         order = {name: place for place, name in enumerate(self._roots)}
         chosen = [
             unit for unit in units if order[unit_name(self._root(unit.arm).name, unit.seed)] % count == number - 1
@@ -217,10 +223,24 @@ class StudyFolder:
         """What the trainer calls the arm's datasets: by their own names, numbered where two have the same."""
         names: dict[str, str] = {}
         for dataset in arm.mixture:
-            own = str(self._info(dataset)["name"])
-            numbered = itertools.chain([own], (f"{own}-{i}" for i in itertools.count(2)))
-            names[dataset] = next(name for name in numbered if name not in names.values())
+            names[dataset] = unused_name(str(self._info(dataset)["name"]), names.values())
         return names
+
+    def _check_truth(self, wanted: EvaluationSet) -> None:
+        """Refuse a set that could not be scored: now, not after hours of training."""
+        url = self.study.url(wanted.dataset)
+        if "://" in url:
+            raise SpecError(
+                f"evaluation.{wanted.name}: {url}: true meshes are read from a folder only; copy the dataset to score "
+                "on it"
+            )
+        for scene in dict.fromkeys(scene_of(key) for key in self.chosen_keys(wanted)):
+            path = Path(url) / "scenes" / f"{scene}.glb"
+            if not path.is_file():
+                raise DatasetError(
+                    f"evaluation.{wanted.name}: {path} is missing: only splits made for evaluation carry true meshes; "
+                    "name such a split, or measure the loss alone"
+                )
 
     def _check(self) -> None:
         """Refuse a folder that holds something else."""
@@ -328,4 +348,4 @@ def _facts(settings: RunSettings) -> dict[str, Any]:
 
 
 def _scene_count(data: Dataset) -> int:
-    return len({key.partition("_")[0] for key in data.keys})
+    return len({scene_of(key) for key in data.keys})

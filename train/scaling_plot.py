@@ -1,20 +1,18 @@
 """The curves of a study as one picture: a panel for each evaluation set and metric, scenes along a logarithmic axis."""
 
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from randscene.figures import blank_figure, figure_png
 from randscene.train.scaling_findings import Cell, Curve, Findings, headline, title
 from randscene.train.scaling_study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 110
 _COLOURS = ("#4878a8", "#d98c3f", "#5a9e6f", "#c0392b", "#8064a2", "#9a9a9a")
 _WIDTH, _HEIGHT, _ACROSS = 3.4, 2.9, 4
 """Of a panel, inches, and how many of them side by side."""
@@ -33,7 +31,15 @@ def draw_curves(study: Study, found: Findings) -> bytes:
     colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate([*study.families(), *lone])}
     across = min(max(len(metrics), 1), _ACROSS)
     down = -(-len(metrics) // across)  # rows a set
-    figure = _figure(_WIDTH * across, _HEIGHT * max(len(sets) * down, 1) + 0.9)
+    figure = blank_figure(
+        _WIDTH * across,
+        _HEIGHT * max(len(sets) * down, 1) + 0.9,
+        left=0.55,
+        right=0.15,
+        bottom=0.5,
+        top=0.7,
+        gaps=(0.28, 0.4),
+    )
     axes = figure.subplots(max(len(sets) * down, 1), across, squeeze=False)
     for panel in axes.flat:
         panel.set_axis_off()
@@ -48,7 +54,7 @@ def draw_curves(study: Study, found: Findings) -> bytes:
     handles, labels = _legend(axes.flat)
     if handles:
         figure.legend(handles, labels, loc="upper center", ncols=min(len(labels), 6), fontsize=8, frameon=False)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def _panel(axis: "Axes", cells: Sequence[Cell], curves: Sequence[Curve], colours: dict[str, str]) -> None:
@@ -112,23 +118,3 @@ def _legend(axes: Any) -> tuple[list[Any], list[str]]:
         for handle, label in zip(*axis.get_legend_handles_labels()):
             found.setdefault(label, handle)
     return list(found.values()), list(found)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Not pyplot: no display, no state of the process.
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(
-        left=0.55 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.7 / height, wspace=0.28, hspace=0.4
-    )
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: "Figure") -> bytes:
-    data = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None}
-    figure.savefig(data, format="png", dpi=DPI, metadata=metadata)
-    return data.getvalue()

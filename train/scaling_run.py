@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from randscene.errors import RandsceneError
 from randscene.files import exclusive, write_atomic
 from randscene.shards import Dataset, open_dataset
 from randscene.train.checkpoint import latest_checkpoint
@@ -170,12 +169,9 @@ class _Work:
             self._tell(f"predict {wanted.name} with {unit.name}", done, len(chosen))
 
     def _scores(self, unit: Unit, wanted: EvaluationSet, protocol: str) -> dict[str, dict[str, float | None]]:
-        url = self._folder.study.url(wanted.dataset)
-        if "://" in url:
-            raise RandsceneError(f"{url}: true meshes are read from a folder only; copy the dataset to score on it")
         report = evaluate(
             self._predictions(unit, wanted),
-            Path(url),
+            Path(self._folder.study.url(wanted.dataset)),
             protocol,
             split=wanted.only_split,
             workers=self._workers,

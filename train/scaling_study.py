@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from randscene.errors import SpecError
+from randscene.errors import SpecError, first_line
 from randscene.train.protocols import PROTOCOLS
 from randscene.train.settings import RunSettings, load_settings, parse_settings, preset_names, with_overrides
 from randscene.train.settings_record import FieldError, record, require
@@ -236,7 +236,7 @@ def load_study(path: Path) -> Study:
     except FieldError as error:
         raise SpecError(f"{path}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {str(error).splitlines()[0]}") from error
+        raise SpecError(f"{path}: not readable as YAML: {first_line(error)}") from error
     return parse_study(data, where=str(path), folder=path.parent)
 
 
@@ -249,7 +249,6 @@ def parse_study(data: object, *, where: str, folder: Path) -> Study:
         With one line that names `where`, the field and what is wrong with it.
     """
     read = record(StudySettings, data, (), where)
-    assert isinstance(read, StudySettings)
     try:
         return Study(
             name=read.name,

@@ -51,6 +51,10 @@ class Unit:
     def trained(self) -> bool:
         return self.steps_done >= self.steps
 
+    def lacks_scores(self, name: str) -> bool:
+        """Whether a protocol is still to be measured on the evaluation set `name`."""
+        return any(piece.set == name and piece.kind != "loss" and not piece.done for piece in self.pieces)
+
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""

@@ -66,6 +66,7 @@ class ConditionerSettings:
     def __post_init__(self) -> None:
         require(self.patch_size >= 1 and self.image_size >= self.patch_size, "image_size: must be at least patch_size")
         require(self.image_size % self.patch_size == 0, "image_size: must be a multiple of patch_size")
+        require(self.channels >= 1, "channels: must be at least 1")
         require(self.num_heads >= 1 and self.channels % self.num_heads == 0, "num_heads: must divide channels")
         require(self.num_blocks >= 0, "num_blocks: must not be negative")
 
@@ -218,6 +219,9 @@ class RunSettings:
         require(self.seed >= 0, "seed: must not be negative")
         require(self.checkpoint_every >= 1, "checkpoint_every: must be at least 1")
         require(self.keep_checkpoints >= 1, "keep_checkpoints: must be at least 1")
+        for name, value in (("resolution", 16), ("in_channels", 8), ("out_channels", 8)):
+            fits = getattr(self.model, name) == value
+            require(fits, f"model.{name}: must be {value}: latents are 8 channels of 16 x 16 x 16 cells")
         same = self.model.cond_channels == self.conditioner.channels
         require(same, "conditioner.channels: must equal model.cond_channels")
 

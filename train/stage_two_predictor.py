@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from randscene import seeding
 from randscene.canonical_json import digest
+from randscene.train.devices import choose_device
 from randscene.train.image_conditioner import crop_images
 from randscene.train.predict import Predictor
 from randscene.train.prediction_source import PredictionSource
@@ -78,6 +78,6 @@ def load_two_stages(
     SpecError, CheckpointError
         See `StageTwo.load` and `Predictor`.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(choose_device(device))
     second = StageTwo.load(stage_two, device, texture=texture)
     return StageTwoPredictor(source, stage_two=second, device=device, **arguments)

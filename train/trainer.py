@@ -59,6 +59,7 @@ from randscene.train.training_data import (
     micro_batches,
     open_mixture,
     open_validation,
+    steps_of,
 )
 from randscene.train.validation import Validation, ValidationLoss
 
@@ -127,8 +128,8 @@ def train(
         If `out` holds another run, was trained on other data, or its newest checkpoint is damaged; if first weights do
         not fit the model.
     RandsceneError
-        If the loss or the gradient is not finite, memory runs out or another process of the run ends (the last
-        checkpoint stays good), or the disk is full.
+        If the loss, the gradient or the validation loss is not finite, memory runs out or another process of the run
+        ends (the last checkpoint stays good), or the disk is full.
     """
     with joined_process_group(device) as group, deterministic_kernels(settings.deterministic):
         check_run_folder(out, settings)
@@ -222,8 +223,7 @@ class _Trainer:
         run_log = RunLog(self.out, self.step) if group.is_main else None
         reporter = StepReporter(settings, self.plan, group, run_log, progress)
         pending: PendingStep | None = None
-        with stop_on_signals() as stop, contextlib.closing(reporter):
-            batches = iter(self.batches)
+        with stop_on_signals() as stop, contextlib.closing(reporter), steps_of(self.batches) as batches:
             while self.step < settings.optimiser.steps:
                 stopped = reporter.stop_asked or (group.size == 1 and bool(stop))
                 if stopped:
@@ -313,14 +313,14 @@ class _Trainer:
 
     def _look(self, pending: PendingStep | None, reporter: StepReporter) -> None:
         if pending is not None and (broken := reporter.show(pending)):
-            raise RandsceneError(self._not_finite(pending, broken))
+            # A sound loss with an infinite gradient is more often a kernel's fault than the learning rate's.
+            cure = ", or other kernels: hardware.attention=math" if broken == "gradient" else ""
+            raise self._not_finite(broken, f"step {pending.step} (samples {', '.join(pending.keys)})", cure)
 
-    def _not_finite(self, pending: PendingStep, broken: str) -> str:
+    def _not_finite(self, what: str, where: str, cure: str = "") -> RandsceneError:
         kept = list_checkpoints(self.out)
-        # A sound loss with an infinite gradient is more often a kernel's fault than the learning rate's.
-        cure = ", or other kernels: hardware.attention=math" if broken == "gradient" else ""
-        return (
-            f"the {broken} is not finite at step {pending.step} (samples {', '.join(pending.keys)}): "
+        return RandsceneError(
+            f"the {what} is not finite at {where}: "
             f"{f'the last good checkpoint is {kept[-1]}' if kept else 'there is no checkpoint yet'}; "
             f"try a smaller optimiser.lr{cure}"
         )
@@ -365,6 +365,8 @@ class _Trainer:
         group.sum_in_place(values)
         found = ValidationLoss.from_vector(values)
         total = found.total(settings.optimiser.scene_weight)
+        if not math.isfinite(total):
+            raise self._not_finite("validation loss", f"step {self.step} (averaged weights, held-out groups)")
         if run_log is not None:
             told = {"loss": total, "loss_scene": found.scene, "loss_instance": found.instance}
             run_log.write_validation(self.step, told | found.by_time)

@@ -1,15 +1,16 @@
 """What a run reads: its mixture of datasets, its held-out views, and the micro-batches that loader processes build."""
 
+import contextlib
 import itertools
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from randscene import seeding
-from randscene.errors import DatasetError, SpecError
+from randscene.errors import DatasetError, RandsceneError, SpecError, first_line
 from randscene.shards import Dataset, Mixture, ViewSample, open_dataset, torch_loader
 from randscene.shards.dataset import read_info
 from randscene.shards.latent_sidecar import MEMBER as LATENTS
@@ -110,6 +111,46 @@ def micro_batches(
     )
 
 
+@contextlib.contextmanager
+def steps_of(loader: "DataLoader[list[MicroBatch]]") -> Iterator[Iterator[list[MicroBatch]]]:
+    """A loader's steps while inside; afterwards its processes are gone, whatever has happened.
+
+    Raises
+    ------
+    RandsceneError
+        What a loader process raised, in that error's own line; or if one was killed.
+    """
+    steps = iter(loader)
+    try:
+        yield steps
+    except RandsceneError as error:
+        if not str(error).startswith("Caught "):
+            raise
+        # PyTorch makes the other process's traceback the message; the error's own words come last.
+        name = f"{type(error).__module__}.{type(error).__qualname__}: "
+        raise type(error)(str(error).rpartition(name)[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise RandsceneError(
+            f"a loader process has died ({first_line(error).strip(' .')}), most likely for want of memory, or of room "
+            "in /dev/shm: lower data.loader_workers (at 0 the trainer reads itself), or give a container more with "
+            "docker run --shm-size=8g; then start the same command again to go on"
+        ) from error
+    finally:
+        _end_loader(steps)
+
+
+def _end_loader(steps: Any) -> None:
+    # PyTorch does so once the iterator is deleted, which an error's traceback keeps; at the interpreter's exit it sends
+    # SIGTERM instead, to which these processes are deaf, and would wait for them without end.
+    if hasattr(steps, "_shutdown_workers"):
+        steps._shutdown_workers()
+        for process in steps._workers:
+            if process.is_alive():
+                process.kill()
+
+
 class _MicroBatches:
     """Samples to micro-batches; voxels are left to be encoded on the trainer's device."""
 
@@ -137,14 +178,16 @@ def _members(data: Sequence[str | Path], settings: RunSettings, split: str, scen
     members: dict[str, Dataset] = {}
     for url in data:
         dataset = open_split(url, split, settings.data.encoder, scenes)
-        name = str(dataset.info["name"])
         if any(dataset.info["fingerprint"] == other.info["fingerprint"] for other in members.values()):
             raise DatasetError(f"{url} is given twice, or is a copy of another one of the datasets: leave it out")
-        unique = next(
-            n for n in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2))) if n not in members
-        )
-        members[unique] = dataset
+        members[unused_name(str(dataset.info["name"]), members)] = dataset
     return members
+
+
+def unused_name(own: str, taken: Collection[str]) -> str:
+    """What a run calls a dataset: by its own name, numbered from 2 on where an earlier one has it."""
+    numbered = itertools.chain([own], (f"{own}-{number}" for number in itertools.count(2)))
+    return next(name for name in numbered if name not in taken)
 
 
 def open_split(url: str | Path, split: str | None, encoder: str, scenes: str | None = None) -> Dataset:

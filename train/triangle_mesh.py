@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from randscene.errors import AssetError
+from randscene.errors import AssetError, first_line
 
 _PACKED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 """glTF extensions without whose decoder a mesh reads as nothing."""
@@ -99,10 +99,14 @@ def glb_header(path: Path) -> dict[str, Any]:
         raise AssetError("unreadable", f"{path} is not a GLB file: its JSON part does not parse") from error
     if not isinstance(header, dict):
         raise AssetError("unreadable", f"{path} is not a GLB file: its JSON part is no object")
-    used = header.get("extensionsUsed", [])
-    if packed := [name for name in _PACKED if name in used]:
+    try:
+        packed = [name for name in _PACKED if name in header.get("extensionsUsed", [])]
+        external = any("uri" in buffer for buffer in header.get("buffers", []))
+    except TypeError as error:
+        raise AssetError("unreadable", f"{path} is not a GLB file: its JSON part is no glTF") from error
+    if packed:
         raise AssetError("packed", f"{path} uses {packed[0]}; export it without mesh compression")
-    if any("uri" in buffer for buffer in header.get("buffers", [])):
+    if external:
         raise AssetError("external", f"{path} keeps its geometry in another file; export it as one GLB")
     return dict(header)
 
@@ -219,7 +223,7 @@ def _read_nodes(path: Path) -> list[tuple[str, TriangleMesh | None]]:
     except (AssetError, MemoryError):
         raise
     except Exception as error:  # the parser's own exceptions are of many kinds
-        raise AssetError("unreadable", f"{path} does not parse: {type(error).__name__}: {error}") from error
+        raise AssetError("unreadable", f"{path} does not parse: {type(error).__name__}: {first_line(error)}") from error
     whole = {node: join([part for _, part in sorted(parts, key=lambda one: one[0])]) for node, parts in found.items()}
     return [(names[number], whole.get(number)) for number in order]
 

@@ -89,6 +89,8 @@ def read_truths(
 def _glb_truths(dataset: Path, keys: Sequence[str] | None, up_axis: UpAxis | None) -> list[FileTruth]:
     if up_axis is None:
         raise SpecError("a truth of GLB files does not say which axis is up; give --truth-up-axis Y or Z")
+    if not dataset.is_dir():
+        raise DatasetError(f"{dataset} is no folder; give the one that holds the true GLB files")
     layout = LAYOUTS["glb"]
     try:
         every = layout_keys(dataset, layout)

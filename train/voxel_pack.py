@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,5 +136,5 @@ def load_pack(path: str | Path) -> VoxelPack:
             return VoxelPack(**{name: arrays[name] for name in ("bits", "is_scene", "uids", "members", "offsets")})
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing: make it with `python -m randscene.train.mini_vae --pack`") from error
-    except (ValueError, KeyError, zipfile.BadZipFile, OSError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
         raise DatasetError(f"{path} is not a voxel pack ({error}): make it again") from error

@@ -8,7 +8,6 @@ from typing import Literal
 from randscene.cli.checks.finding import Finding, Options
 
 Use = Literal["generate", "train"]
-USES: tuple[Use, ...] = ("generate", "train")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

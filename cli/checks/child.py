@@ -6,7 +6,7 @@ import os
 import sys
 
 from randscene.cli.checks.catalogue import Check, by_name, function_of
-from randscene.cli.checks.finding import Finding, Options, absent, problem, warning
+from randscene.cli.checks.finding import Finding, Options, absent, failed
 from randscene.errors import RandsceneError, first_line
 
 
@@ -30,19 +30,17 @@ def outcome(check: Check, options: Options) -> Finding:
     except ModuleNotFoundError as error:
         name = (error.name or str(error)).partition(".")[0]
         if name == "randscene" or check.use is None:
-            return _failed(check, f"the module {error.name} is missing", "reinstall: pip install randscene")
+            return failed(
+                f"the module {error.name} is missing", "reinstall: pip install randscene", optional=check.optional
+            )
         return absent(f"{name} is not installed", f"pip install 'randscene[{check.use}]'")
     except ImportError as error:
-        return _failed(check, f"cannot import: {first_line(error)}", check.cure)
+        return failed(f"cannot import: {first_line(error)}", check.cure, optional=check.optional)
     except RandsceneError as error:
         found, _, cure = first_line(error).partition("; ")
-        return _failed(check, found, cure or check.cure)
+        return failed(found, cure or check.cure, optional=check.optional)
     except Exception as error:  # whatever a broken library raises is the finding
-        return _failed(check, f"{type(error).__name__}: {first_line(error)}", check.cure)
-
-
-def _failed(check: Check, found: str, cure: str) -> Finding:
-    return warning(found, cure) if check.optional else problem(found, cure)
+        return failed(f"{type(error).__name__}: {first_line(error)}", check.cure, optional=check.optional)
 
 
 if __name__ == "__main__":

@@ -49,5 +49,10 @@ def problem(found: str, cure: str, **facts: Any) -> Finding:
     return Finding(status="problem", found=found, cure=cure, facts=facts)
 
 
+def failed(found: str, cure: str, *, optional: bool) -> Finding:
+    """What does not work: a warning where everything else works without it."""
+    return warning(found, cure) if optional else problem(found, cure)
+
+
 def absent(found: str, cure: str = "", **facts: Any) -> Finding:
     return Finding(status="absent", found=found, cure=cure, facts=facts)

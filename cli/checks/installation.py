@@ -10,6 +10,7 @@ from typing import Any
 
 from randscene.cli.checks.finding import Finding, Options, absent, ok, problem, warning
 from randscene.cli.missing_extra import MODULES
+from randscene.errors import first_line
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 BLENDER_PYTHON = (3, 11)
@@ -82,8 +83,7 @@ def _libraries(extra: str | None, cure: str) -> Finding:
             try:
                 importlib.import_module(_module(name))
             except Exception as error:  # whatever a broken library raises is the finding
-                words = (str(error).strip() or type(error).__name__).splitlines()[0]
-                broken.append(f"{name} {versions[name]} cannot be imported ({words})")
+                broken.append(f"{name} {versions[name]} cannot be imported ({first_line(error)})")
     if broken:
         return problem("; ".join(broken), cure, versions=versions)
     missing = [name for name, version in versions.items() if version is None]

@@ -13,6 +13,7 @@ from randscene.errors import RandsceneError
 from randscene.files import exclusive, unique_token, write_atomic
 from randscene.shards.dataset_card import human_bytes
 from randscene.shards.store import open_store
+from randscene.worker_pool import usable_cores
 
 LEAST_FREE = 200 * 10**6
 """Bytes that the demo takes; with less, no build ends."""
@@ -25,9 +26,8 @@ OPEN_FILES = 4096
 
 def processors_and_memory(options: Options) -> Finding:
     """What this process may use, limits of a container counted."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted, memory = _cpu_quota(), _memory_bytes()
-    found = f"{usable} processors, {human_bytes(memory)} of memory free"
+    usable, granted, memory = usable_cores(), _cpu_quota(), _memory_bytes()
+    found = f"{usable} processors" + (f", {human_bytes(memory)} of memory free" if memory is not None else "")
     facts = {"processors": usable, "memory_bytes": memory}
     if granted is not None and granted < usable - 0.5:
         return warning(
@@ -35,7 +35,7 @@ def processors_and_memory(options: Options) -> Finding:
             f"start no more workers than that: randscene generate ... --workers {max(1, int(granted))}",
             **facts,
         )
-    if memory < BYTES_A_RENDERER * usable:
+    if memory is not None and memory < BYTES_A_RENDERER * usable:
         room = max(1, int(memory / BYTES_A_RENDERER))
         return warning(f"{found}: room for about {room} renderers", f"randscene generate ... --workers {room}", **facts)
     return ok(found, **facts)
@@ -184,9 +184,9 @@ def _cpu_quota() -> float | None:
         return None
 
 
-def _memory_bytes() -> int:
-    """Memory that is free, the control group's limit counted."""
-    free = 0
+def _memory_bytes() -> int | None:
+    """Memory that is free, the control group's limit counted; None where nothing here tells it."""
+    free = None
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from randscene.cli.checks.cards import nvidia_cards
-from randscene.cli.checks.finding import Finding, Options, absent, ok, problem, warning
+from randscene.cli.checks.finding import Finding, Options, absent, failed, ok, warning
 from randscene.errors import RenderError
 
 if TYPE_CHECKING:
@@ -130,13 +130,13 @@ def _frame(options: Options, engine: str, device: str, *, optional: bool) -> Fin
     except RenderError as error:
         return _refused(error, optional=optional)
     except SceneFailedError as error:
-        return _judged(f"{error.reason}: {error}", "see docs/rendering.md, What can go wrong", optional=optional)
+        return failed(f"{error.reason}: {error}", "see docs/rendering.md, What can go wrong", optional=optional)
     finally:
         maker.close()
     seconds = time.monotonic() - begun
     fault = fault_of(sample)
     if fault:
-        return _judged(fault, "update the card's driver, or render on another device", optional=optional)
+        return failed(fault, "update the card's driver, or render on another device", optional=optional)
     return ok(f"one view of {OBJECTS} objects at {RESOLUTION} px", seconds=seconds)
 
 
@@ -158,7 +158,7 @@ def _refused(error: RenderError, *, optional: bool) -> Finding:
         found = f"{found}: {words}"
     if error.reason in ("device_missing", "engine_missing"):
         return absent(found, cure)
-    return _judged(found, cure or "see docs/troubleshooting.md, A renderer that dies", optional=optional)
+    return failed(found, cure or "see docs/troubleshooting.md, A renderer that dies", optional=optional)
 
 
 def last_words(log: str) -> str:
@@ -166,7 +166,3 @@ def last_words(log: str) -> str:
     lines = log.strip().splitlines()
     fault = next((place for place, line in enumerate(lines) if line.startswith("Fatal Python error")), len(lines))
     return lines[fault - 1][:160] if fault else ""
-
-
-def _judged(found: str, cure: str, *, optional: bool) -> Finding:
-    return warning(found, cure) if optional else problem(found, cure)

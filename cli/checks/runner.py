@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from randscene.cli.checks.catalogue import CHECKS, SHOWN_WHEN_ABSENT, Check
-from randscene.cli.checks.finding import Finding, Options, absent, problem, warning
+from randscene.cli.checks.finding import Finding, Options, absent, failed
 
 Row = tuple[Check, Finding]
 
@@ -67,7 +67,7 @@ def in_child(check: Check, options: Options) -> Finding:
         try:
             answer, log = process.communicate(timeout=check.timeout_s)
         except subprocess.TimeoutExpired:
-            return _broken(check, f"did not answer within {check.timeout_s:g} s")
+            return failed(f"did not answer within {check.timeout_s:g} s", check.cure, optional=check.optional)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -78,8 +78,4 @@ def in_child(check: Check, options: Options) -> Finding:
     how = f"signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"status {status}"
     lines = log.decode(errors="replace").strip().splitlines()
     last = f": {lines[-1][:160]}" if lines else ""
-    return _broken(check, f"its process ended with {how}{last}")
-
-
-def _broken(check: Check, found: str) -> Finding:
-    return warning(found, check.cure) if check.optional else problem(found, check.cure)
+    return failed(f"its process ended with {how}{last}", check.cure, optional=check.optional)

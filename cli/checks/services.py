@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from randscene.cli.checks.finding import Finding, Options, absent, ok, warning
+from randscene.train.published import DECODER_STEM, ENCODER_STEM, FLOW_STEM
 
 WEIGHTS = {
-    "microsoft/TRELLIS-image-large": (
-        "ss_enc_conv3d_16l8_fp16",
-        "ss_dec_conv3d_16l8_fp16",
-        "ss_flow_img_dit_L_16l8_fp16",
-    ),
+    "microsoft/TRELLIS-image-large": (ENCODER_STEM, DECODER_STEM, FLOW_STEM),
     "facebook/dinov2-with-registers-large": ("config.json", "model.safetensors"),
 }
-"""Repositories that the `paper` preset and `--encoder` name, and what is read of each: files, or stems in `ckpts`."""
+"""Repositories that the preset `iscene` and `--encoder` name, and what is read of each: files, or stems in `ckpts`."""
 PATTERNS = {
     "microsoft/TRELLIS-image-large": "--include 'ckpts/ss_*'",
     "facebook/dinov2-with-registers-large": "config.json model.safetensors",
