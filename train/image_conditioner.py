@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from randscene.errors import DatasetError, SpecError
+from randscene.train.attention import FeedForward, SelfAttention
 from randscene.train.layers import Linear, fan_in_normal, fill
 from randscene.train.settings import ConditionerSettings
 
@@ -169,8 +170,9 @@ class MiniConditioner(nn.Module):
                     nn.init.zeros_(module.bias)
         for block in self.blocks:
             assert isinstance(block, _Block)
-            fill(block.out.weight, fan_in_normal(0.2), generator)
-            fill(block.down.weight, fan_in_normal(0.2), generator)
+            for layer in (block.attn.to_out, block.mlp.mlp[2]):
+                assert isinstance(layer, Linear)
+                fill(layer.weight, fan_in_normal(0.2), generator)
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens of images.
@@ -199,24 +201,21 @@ class MiniConditioner(nn.Module):
 
 
 class _Block(nn.Module):
-    """Pre-norm self-attention and MLP."""
+    """Pre-norm self-attention and MLP.
+
+    Queries and keys are normalised: without it logits of 160 have been seen after 4,500 steps, where the least change
+    moves the attention from one token to another, and single images had gradients a thousand times the usual.
+    """
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.qkv, self.out = Linear(channels, 3 * channels), Linear(channels, channels)
-        self.up, self.down = Linear(channels, 4 * channels), Linear(4 * channels, channels)
+        self.attn = SelfAttention(channels, num_heads, qk_rms_norm=True)
+        self.mlp = FeedForward(channels, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, channels = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        # In float32 whatever the run's precision: nothing bounds these logits, and where they grow large the fused
-        # kernels' backward passes in 16 bits have returned gradients a thousand times too large.
-        with torch.autocast(x.device.type, enabled=False):
-            attended = F.scaled_dot_product_attention(*qkv.float().unbind(0)).to(qkv.dtype)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, length, channels))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
 
 
 def _grid_positions(side: int, channels: int) -> Tensor:
