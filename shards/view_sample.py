@@ -63,16 +63,29 @@ class ViewSample:
         return np.asarray(self.meta["world_to_view"], np.float64)
 
     def instance_coords(self, instance: int) -> NDArray[Any]:
-        """(V_i, 3) uint8 voxels of instance `instance` (1-based id)."""
+        """(V_i, 3) uint8 voxels of instance `instance` (1-based id); `IndexError` if there is none such."""
+        if not 0 < instance < len(self.offsets):
+            raise self._no_instance(instance)
         return self.coords[self.offsets[instance - 1] : self.offsets[instance]]
 
     def scene_coords(self) -> NDArray[Any]:
         """(V_s, 3) uint8 voxels of the scene: the union of its instances, sorted lexicographically."""
-        return np.unique(self.coords, axis=0)
+        x, y, z = self.coords.T.astype(np.intp)
+        occupied = np.zeros(RESOLUTION**3, bool)  # marking cells takes a tenth of the time that sorting rows does
+        occupied[(x * RESOLUTION + y) * RESOLUTION + z] = True
+        cells = np.unravel_index(np.flatnonzero(occupied), (RESOLUTION,) * 3)
+        return np.stack(cells, axis=1).astype(np.uint8)
 
     def instance_rgb(self, instance: int) -> NDArray[Any]:
-        """(H, W, 3) uint8: the full frame with all but instance `instance` (1-based id) black."""
+        """(H, W, 3) uint8: the full frame with all but instance `instance` (1-based id) black; `IndexError` if there is
+        none such."""
+        if not 0 < instance < len(self.offsets):
+            raise self._no_instance(instance)
         return self.rgb * (self.ids == instance)[..., None]
+
+    def _no_instance(self, instance: int) -> IndexError:
+        # As `Dataset` says that it has no sample of a number.
+        return IndexError(f"sample {self.key} has no instance {instance}: its instances are 1 to {self.n_instances}")
 
 
 def encode_members(sample: ViewSample, *, webp_quality: int = 95) -> dict[str, bytes]:
