@@ -37,7 +37,9 @@ class SplitSpec(_Section):
     """A run of scene indices. Indices are unique in the dataset, so a scene's split follows from its index."""
 
     first: int = Field(ge=0, lt=1_000_000)
+    """Index of its first scene."""
     scenes: int = Field(ge=0)
+    """How many scenes; their indices follow the first."""
     held_out_assets: bool = False
     """Draw from the assets that no other split uses (see `AssetSpec.held_out_fraction`)."""
     arrangement: Literal[
@@ -47,6 +49,8 @@ class SplitSpec(_Section):
 
 
 class AssetSpec(_Section):
+    """Which of the lock's assets are drawn from."""
+
     held_out_fraction: Fraction = 0.0
     """Share of the assets, chosen by a hash of their geometry, that only `held_out_assets` splits may use."""
     kinds: Annotated[int, Field(ge=1)] | None = None
@@ -66,6 +70,7 @@ class LayoutSpec(_Section):
     gap: NonNegativeRange = (0.05, 0.5)
     """Range of s in gap = mean(radius) * s."""
     table_probability: Fraction = 0.5
+    """Probability that a scene has a table, where an asset can be one."""
     stack_probability: Fraction = 0.5
     """Probability that a table, once drawn, carries an object."""
     stack_fill: PositiveRange = (0.4, 0.9)
@@ -84,7 +89,9 @@ class LayoutSpec(_Section):
     tries: int = Field(default=64, ge=1)
     """Candidate positions for an object before the region grows."""
     expansion: float = Field(default=1.1, gt=1)
+    """Factor by which the region's side grows."""
     max_expansions: int = Field(default=64, ge=0)
+    """How often it may grow before the scene is planned again."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -99,7 +106,9 @@ class CameraSpec(_Section):
     """Where a scene's views are taken from. Every camera is square and looks at the middle of the scene's box."""
 
     kind: Literal["uniform", "trellis", "upper", "random", "front"] = "uniform"
+    """How directions are chosen: see `docs/cameras_and_lights.md`."""
     views: int = Field(default=150, ge=1, le=1000)
+    """Cameras a scene; views in which an object has no pixel are left out."""
     framing: Literal["tight", "sphere", "trellis"] = "tight"
     """How far a camera stands: as near as every box of the scene fits the picture of this view (`tight`), as the
     scene's bounding sphere fits (`sphere`), or at two times the scene's largest extent (`trellis`)."""
@@ -134,6 +143,7 @@ class LightSpec(_Section):
     """What lights a scene."""
 
     kind: Literal["random", "trellis", "hdri"] = "random"
+    """`random` draws a key light, weak ones and an ambient, `trellis` has its fixed ones, `hdri` takes pictures."""
     folder: str | None = None
     """For `hdri`: folder of equirectangular pictures, `.hdr` or `.exr`."""
     strength: PositiveRange = (0.4, 0.8)
@@ -184,7 +194,10 @@ QUALITY_SAMPLES: Mapping[str, Mapping[str, int]] = {
 
 
 class RenderSpec(_Section):
+    """What pictures are drawn with, and how renderers are supervised."""
+
     resolution: int = Field(default=512, ge=16, le=4096)
+    """Side of a picture, pixels."""
     engine: Literal["cycles", "eevee", "raycast"] = "cycles"
     """`cycles` traces paths, `eevee` rasterises on a graphics card, `raycast` needs no Blender (previews, tests)."""
     device: Literal["cpu", "gpu", "cuda", "optix", "hip", "oneapi", "metal"] = "cpu"
@@ -222,20 +235,30 @@ class RenderSpec(_Section):
 
 
 class FrameSpec(_Section):
+    """The frame of the voxels."""
+
     name: Literal["yaw", "full", "canonical"] = "yaw"
+    """Turned with the camera about the vertical (`yaw`), with its whole rotation (`full`), or not (`canonical`)."""
     azimuth_offset_deg: float = 0.0
+    """The azimuth that counts as zero, degrees."""
 
 
 class LatentSpec(_Section):
+    """The latents beside the voxels."""
+
     encoder: str | None = "mini"
     """`mini` (embedded), a folder or a Hugging Face id with TRELLIS's encoder, or null for none."""
 
 
 class ShardSpec(_Section):
+    """How samples are packed."""
+
     scenes_per_shard: int = Field(default=16, ge=1)
+    """Scenes of one tar file."""
     webp_quality: int = Field(default=95, ge=0, le=100)
     """WebP quality of `rgb.webp`; 0 means lossless."""
     depth: bool = False
+    """Whether samples have a picture of depth."""
 
 
 class VerifySpec(_Section):
@@ -253,8 +276,11 @@ class DatasetSpec(_Section):
     """One dataset, as in `presets/*.yaml`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Of the dataset."""
     version: int = Field(default=1, ge=1)
+    """For the dataset's makers to count; part of its identity."""
     seed: int = Field(default=0, ge=0)
+    """Every draw follows from it."""
     splits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SplitSpec]
     scene_glb: tuple[str, ...] = ("val",)
     """Splits whose ground-truth geometry is written to `scenes/{index}.glb`."""
@@ -320,11 +346,37 @@ def parse_spec(data: object, *, where: str) -> DatasetSpec:
     try:
         return DatasetSpec.model_validate(data)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        prefix = "" if not field or message.startswith(f"{field}.") else f"{field}: "
-        raise SpecError(f"{where}: {prefix}{message}") from error
+        raise SpecError(f"{where}: {_what_is_wrong(error)}") from error
+
+
+def _what_is_wrong(error: pydantic.ValidationError) -> str:
+    """The field that is wrong and how, in one line; a field that does not exist before all else, since its right name
+    may be the one that is missing."""
+    found = error.errors()
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+    kind, place = first["type"], first["loc"]
+    in_pair = kind == "missing" and isinstance(place[-1], int)
+    field = ".".join(str(part) for part in (place[:-1] if in_pair else place))
+    if kind == "extra_forbidden":
+        return f"{field}: a dataset spec has no such field{_meant(field, place)}"
+    if kind == "missing" and not in_pair:
+        return f"{field}: missing"
+    if in_pair or kind in ("tuple_type", "too_long"):
+        wanted = "a list of splits' names" if field == "scene_glb" else "two numbers, [least, most]"
+        return f"{field}: {wanted}, not {first['input']!r}"
+    if kind in ("dict_type", "model_type"):
+        value = "nothing" if first["input"] is None else repr(first["input"])
+        return f"{field}: a mapping of fields, not {value}" if field else f"a mapping of fields, not {value}"
+    message = first["msg"].removeprefix("Value error, ")
+    return message if not field or message.startswith(f"{field}.") else f"{field}: {message}"
+
+
+def _meant(field: str, place: tuple[int | str, ...]) -> str:
+    split = SplitSpec(first=0, scenes=0)
+    known = DatasetSpec(name="any", splits={"train": split}).model_dump()
+    if place[0] == "splits":
+        known["splits"] = {str(place[1]): split.model_dump()}
+    return settings_file.did_you_mean(field, settings_file.dotted_names(known))
 
 
 def preset_names() -> list[str]:
