@@ -15,7 +15,7 @@ ROOMS := generator blender_scripts manifests shards train cli
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
+$(VENV)/.ready: setup.cfg pyproject.toml build_backend.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "error: Python 3.11 is needed (bpy comes for no other); name one: make setup PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,7 +37,7 @@ demo: setup
 	$(RUN)/randscene demo --out $(DEMO)
 
 test: setup
-	$(RUN)/python -m pytest
+	GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-5000} $(RUN)/python -m pytest
 
 test-blender-5: setup $(BLENDER_5)/.ready
 	$(BLENDER_5)/bin/python -m pytest -m blender $(TESTS)
@@ -52,6 +52,8 @@ $(BLENDER_5)/.ready: $(VENV)/.ready
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet --clean --site-dir build/site
+	@echo "the pages: $(CURDIR)/build/site/index.html"
+	@echo "with search: $(RUN)/python -m http.server -d build/site, then http://localhost:8000"
 
 lint: setup build/lint/randscene
 	$(RUN)/ruff check .

@@ -44,7 +44,7 @@ def in_git() -> list[Path]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for file in [*in_git(), *map(Path, ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"))]:
+    for file in [*in_git(), *map(Path, ("build_backend.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"))]:
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         (source / file).write_bytes((ROOT / file).read_bytes())
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from randscene.cli.checks.finding import Finding, Options
+from randscene.extras import install_command
 
 Use = Literal["generate", "train"]
+_AGAIN = install_command("generate,train", again=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +30,7 @@ class Check:
     slow: bool = False
     """Whether `--quick` leaves it out."""
     timeout_s: float = 60.0
-    cure: str = "reinstall randscene's libraries: pip install --force-reinstall 'randscene[generate,train]'"
+    cure: str = f"reinstall randscene's libraries: {_AGAIN}"
     """What to do when its process dies."""
 
 

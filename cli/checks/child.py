@@ -8,6 +8,7 @@ import sys
 from randscene.cli.checks.catalogue import Check, by_name, function_of
 from randscene.cli.checks.finding import Finding, Options, absent, failed
 from randscene.errors import RandsceneError, first_line
+from randscene.extras import install_command
 
 
 def main() -> None:
@@ -30,10 +31,9 @@ def outcome(check: Check, options: Options) -> Finding:
     except ModuleNotFoundError as error:
         name = (error.name or str(error)).partition(".")[0]
         if name == "randscene" or check.use is None:
-            return failed(
-                f"the module {error.name} is missing", "reinstall: pip install randscene", optional=check.optional
-            )
-        return absent(f"{name} is not installed", f"pip install 'randscene[{check.use}]'")
+            cure = f"reinstall: {install_command(again=True)}"
+            return failed(f"the module {error.name} is missing", cure, optional=check.optional)
+        return absent(f"{name} is not installed", install_command(check.use))
     except ImportError as error:
         return failed(f"cannot import: {first_line(error)}", check.cure, optional=check.optional)
     except RandsceneError as error:

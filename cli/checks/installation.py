@@ -5,12 +5,17 @@ import importlib.metadata
 import importlib.util
 import platform
 import re
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from randscene.cli.checks.cards import nvidia_cards
 from randscene.cli.checks.finding import Finding, Options, absent, ok, problem, warning
 from randscene.cli.missing_extra import MODULES
 from randscene.errors import first_line
+from randscene.extras import install_command
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 BLENDER_PYTHON = (3, 11)
@@ -39,16 +44,33 @@ def python(options: Options) -> Finding:
 
 
 def core_libraries(options: Options) -> Finding:
-    """What every installation needs."""
-    return _libraries(None, "pip install --force-reinstall randscene")
+    """What every installation needs, and that it is found from any folder."""
+    finding = _libraries(None, install_command(again=True))
+    if finding.status == "ok" and (hidden := _hidden_by_a_folder()):
+        return hidden
+    return finding
+
+
+def _hidden_by_a_folder() -> Finding | None:
+    """Whether Python finds randscene where a folder of that name lies; an editable install may come second to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "randscene").mkdir()
+        code = "import randscene; randscene.__version__"
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode == 0:
+        return None
+    return problem(
+        "from a folder that holds one called randscene, such as where the clone lies, that one is imported instead",
+        "install it again, in the clone: pip install --no-deps -e .",
+    )
 
 
 def generate_libraries(options: Options) -> Finding:
-    return _libraries("generate", "pip install 'randscene[generate]'")
+    return _libraries("generate", install_command("generate"))
 
 
 def train_libraries(options: Options) -> Finding:
-    return _libraries("train", "pip install 'randscene[train]'")
+    return _libraries("train", install_command("train"))
 
 
 def optional_libraries(options: Options) -> Finding:
@@ -56,15 +78,16 @@ def optional_libraries(options: Options) -> Finding:
     extras = {
         "remote": ("fsspec", "datasets on object stores"),
         "hub": ("huggingface_hub", "fetching public weights"),
-        "flash": ("flash_attn.cute", "FlashAttention-4"),
     }
+    if nvidia_cards():
+        extras["flash"] = ("flash_attn.cute", "FlashAttention-4")
     here = {extra: _is_here(module) for extra, (module, _) in extras.items()}
     missing = [f"{extra} ({extras[extra][1]})" for extra, there in here.items() if not there]
     named = ", ".join(extra for extra, there in here.items() if there) or "none"
     if not missing:
         return ok(named, extras=here)
     wanted = ",".join(extra for extra, there in here.items() if not there)
-    return absent(f"here: {named}; not here: {', '.join(missing)}", f"pip install 'randscene[{wanted}]'", extras=here)
+    return absent(f"here: {named}; not here: {', '.join(missing)}", install_command(wanted), extras=here)
 
 
 def _libraries(extra: str | None, cure: str) -> Finding:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from randscene.cli.checks.cards import nvidia_cards
 from randscene.cli.checks.finding import Finding, Options, absent, failed, ok, warning
 from randscene.errors import RenderError
+from randscene.extras import install_command
 
 if TYPE_CHECKING:
     from randscene.shards.view_sample import ViewSample
@@ -39,7 +40,7 @@ def blender(options: Options) -> Finding:
     if importlib.util.find_spec("bpy") is None:
         if sys.version_info[:2] != (3, 11):
             return absent("Blender's module comes for Python 3.11 alone", "python3.11 -m venv .venv")
-        return absent("bpy is not installed", "pip install 'randscene[generate]'")
+        return absent("bpy is not installed", install_command("generate"))
     begun = time.monotonic()
     try:
         with BlenderProcess() as process:
