@@ -108,19 +108,32 @@ def deviations(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, floa
     """Of boxes, areas and vertices, over the largest extent of `ours`."""
     lower = ours.reshape(-1, 3).min(axis=0)
     size = np.ptp(ours.reshape(-1, 3), axis=0).max()
-    a, b = ((triangles - lower).reshape(-1, 3) / size for triangles in (ours, theirs))
+    corners = [(triangles - lower).reshape(-1, 3) / size for triangles in (ours, theirs)]
+    places = [distinct_rows(points) for points in corners]
+    areas = [area(points, number) for points, (_, number) in zip(corners, places)]
+    a, b = (points[first] for points, (first, _) in zip(corners, places))
     box = max(np.abs(a.min(axis=0) - b.min(axis=0)).max(), np.abs(a.max(axis=0) - b.max(axis=0)).max())
-    areas = [area(points.reshape(-1, 3, 3)) for points in (a, b)]
     vertex = max(cKDTree(a).query(b)[0].max(), cKDTree(b).query(a)[0].max())
     return float(box), abs(areas[0] - areas[1]) / areas[0], float(vertex)
 
 
-def area(triangles: np.ndarray) -> float:
-    """Area of the triangles that differ in their corners."""
-    _, points = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
-    _, chosen = np.unique(np.sort(points.reshape(-1, 3), axis=1), axis=0, return_index=True)
-    a, b, c = triangles[chosen].transpose(1, 0, 2)
+def area(corners: np.ndarray, number: np.ndarray) -> float:
+    """Area of the triangles that differ in their corners: (3 T, 3) points, and for each the number of its place."""
+    chosen, _ = distinct_rows(np.sort(number.reshape(-1, 3), axis=1))
+    a, b, c = corners.reshape(-1, 3, 3)[chosen].transpose(1, 0, 2)
     return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One index of each row that differs from the others, and for every row which of these it equals.
+
+    Column by column, by rank: several times as fast as `np.unique(axis=0)`, which compares rows as bytes.
+    """
+    key = np.zeros(len(rows), np.int64)
+    for column in rows.T:
+        values, rank = np.unique(column, return_inverse=True)
+        _, first, key = np.unique(key * len(values) + rank, return_index=True, return_inverse=True)
+    return first, key
 
 
 def report(rows: list[dict[str, object]]) -> None:

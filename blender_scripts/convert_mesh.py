@@ -75,7 +75,7 @@ def convert(source: Path, target: Path) -> None:
         import bpy
     except ImportError as error:
         raise AssetError(
-            "needs_blender", f"{source}: Blender is needed to read it: pip install 'randscene[generate]' ({error})"
+            "needs_blender", f"{source}: Blender is needed to read it: install the extra `generate` ({error})"
         ) from error
     digest = sha256_of(source)
     bpy.ops.wm.read_factory_settings(use_empty=True)

@@ -80,12 +80,15 @@ def build(
     Example: randscene assets build --source objaverse --lvis all --count 5000 --commercial-safe --out lvis.lock.jsonl
     """
     from randscene.manifests import LicencePolicy, LockProgress, build_lock
+    from randscene.manifests.licences import nearest_name, unknown_names
 
     policy = LicencePolicy(
         allow=frozenset(allow) if allow else None, deny=frozenset(deny or ()), commercial_only=commercial_safe
     )
-    for name in policy.unknown_names():
-        console.print(f"warning: {name} is not on SPDX's list of licences: is it spelled right?")
+    for name in dict.fromkeys([*policy.unknown_names(), *(unknown_names(licence) if licence else ())]):
+        near = nearest_name(name)
+        asked = f"did you mean {near}?" if near else "is it spelled right?"
+        console.print(f"warning: {name} is not on SPDX's list of licences: {asked}")
     log = log_file(str(out))
     with (
         logs_to(log),

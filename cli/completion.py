@@ -1,5 +1,5 @@
-"""What the shell may complete beside commands and options: presets, and the splits of a dataset. Quick: no settings are
-read, nothing is fetched."""
+"""What the shell may complete beside commands and options: presets, protocols, engines, devices, and the splits of a
+dataset. Quick: no settings are read, nothing is fetched."""
 
 import importlib.util
 import json
@@ -16,6 +16,28 @@ def spec_presets(incomplete: str) -> list[str]:
 def run_presets(incomplete: str) -> list[str]:
     """Presets of training runs."""
     return _presets("randscene.train", incomplete)
+
+
+def protocols(incomplete: str) -> list[str]:
+    """Protocols of evaluation."""
+    from randscene.train.protocols import PROTOCOLS
+
+    return [name for name in sorted(PROTOCOLS) if name.startswith(incomplete)]
+
+
+def engines(incomplete: str) -> list[str]:
+    """Renderers."""
+    return [name for name in ("cycles", "eevee", "raycast") if name.startswith(incomplete)]
+
+
+def render_devices(incomplete: str) -> list[str]:
+    """What a renderer may run on."""
+    return [name for name in ("cpu", "gpu", "cuda", "optix", "hip", "oneapi", "metal") if name.startswith(incomplete)]
+
+
+def torch_devices(incomplete: str) -> list[str]:
+    """What a model may run on."""
+    return [name for name in ("cpu", "gpu", "cuda") if name.startswith(incomplete)]
 
 
 def splits(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -2,13 +2,24 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from randscene.errors import SpecError
 from randscene.files import explain_os_errors
@@ -17,15 +28,50 @@ from randscene.files import explain_os_errors
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
+TOLD_EVERY_S = 30.0
+"""Where the output is no terminal and shows no bar: how often a line tells the same."""
+
+
+class _Bar(Progress):
+    """A bar; on what is no terminal (a pipe, a log) a line now and then, and the bar's last state at the end."""
+
+    _told = 0.0
+
+    def update(self, task_id: TaskID, *args: Any, **fields: Any) -> None:
+        super().update(task_id, *args, **fields)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal or not self.live.is_started:
+            return
+        self._told = self._told or now
+        if now - self._told < TOLD_EVERY_S:
+            return
+        self._told = now
+        task = self.tasks[self.task_ids.index(task_id)]
+        notes = [column.text_format.format(task=task) for column in self.columns[5:] if isinstance(column, TextColumn)]
+        total = "?" if task.total is None else f"{task.total:g}"
+        self.console.print(", ".join([f"{task.description} {task.completed:g}/{total}", *filter(None, notes)]))
+
+
 def progress_bar(*extra: str) -> Progress:
-    """A bar with count, elapsed time and time left; `extra` are format strings for further columns."""
-    return Progress(
+    """A bar with count, elapsed time and time left; `extra` are format strings for further columns.
+
+    On a narrow terminal the bar gets shorter and the further columns go on below: no number is cut.
+    """
+    width = min(40, max(6, console.width - 90)) if extra else 40
+    return _Bar(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        *(TextColumn(text, markup=False) for text in extra),
+        BarColumn(bar_width=width, table_column=Column(min_width=6)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        *(TextColumn(text, markup=False, table_column=Column()) for text in extra),
         console=console,
     )
 

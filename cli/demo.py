@@ -57,7 +57,7 @@ def demo(
         stage()
         seconds[name] = round(time.monotonic() - begun, 1)
     write_atomic(out / "timings.json", json.dumps(seconds, indent=2) + "\n")
-    table = Table("stage", "seconds", title="demo")
+    table = Table("stage", "seconds, this time", title="demo")
     for name, value in [*seconds.items(), ("total", round(sum(seconds.values()), 1))]:
         table.add_row(name, f"{value:.1f}")
     console.print(table)

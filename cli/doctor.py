@@ -74,4 +74,5 @@ def _show(rows: Sequence[dict[str, Any]], failed: list[str]) -> None:
         console.print(Text.assemble(("does not work:", "bold red"), f" {', '.join(failed)}"))
     else:
         warnings = sum(row["status"] == "warning" for row in rows)
-        console.print(f"everything that is installed works{f'; {warnings} warnings' if warnings else ''}")
+        told = f"; {warnings} warning{'s' * (warnings > 1)}" if warnings else ""
+        console.print(f"everything that is installed works{told}")

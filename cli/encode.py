@@ -13,6 +13,7 @@ class Device(StrEnum):
 
     CPU = "cpu"
     CUDA = "cuda"
+    GPU = "gpu"
 
 
 def encode(
@@ -24,7 +25,9 @@ def encode(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Actors; by default two a GPU, or one a CPU where there is none.")
     ] = None,
-    device: Annotated[Device | None, typer.Option(help="By default cuda where there are GPUs.")] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="cuda and gpu are the same; where there are GPUs the default.")
+    ] = None,
 ) -> None:
     """Encode the voxels of every sample and put the latents beside the shards. The same command resumes.
 
@@ -33,7 +36,8 @@ def encode(
     from randscene.generator.encode import encode as encode_dataset
     from randscene.shards.dataset_card import human_bytes
 
-    with progress_bar("{task.fields[note]}") as bar:
+    resumes = "what is done is kept; run the same command again to go on"
+    with stops_cleanly(resumes), progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("shards", total=None, note="")
 
         def show(done: int, total: int, grids: int) -> None:
@@ -41,16 +45,13 @@ def encode(
             rate = f", {grids / seconds:.0f}/s" if grids and seconds else ""
             bar.update(task, completed=done, total=total, note=f"{grids} grids{rate}")
 
-        with (
-            logs_to(log_file(dataset)),
-            stops_cleanly("what is done is kept; run the same command again to go on"),
-        ):
+        with logs_to(log_file(dataset)):
             report = encode_dataset(
                 dataset,
                 encoder,
                 ray_address=ray_address,
                 workers=workers,
-                device=None if device is None else device.value,
+                device=None if device is None else ("cpu" if device is Device.CPU else "cuda"),
                 progress=show,
             )
     console.print(

@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from randscene.cli.completion import protocols
 from randscene.cli.console import check_folder, console, progress_bar, stops_cleanly
 from randscene.errors import SpecError
 from randscene.files import write_atomic
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from randscene.train.output_layouts import PredictionReading
     from randscene.train.scaling_statistics import Interval
 
+PROTOCOL_NAMES = "iscene, iscene-quick, midi-fixed, midi-legacy, scenegen, partcrafter or gen3dsr"
 LAYOUT_NAMES = "midi, scenegen, partcrafter, gen3dsr, iscene or glb"
 EACH = "Once for all folders or once for each."
 TITLES = {
@@ -36,7 +38,11 @@ def evaluate(
     dataset: Annotated[Path, typer.Option("--dataset", help="Folder with the ground truth, as `--truth` says.")],
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", help="What the numbers mean, iscene by default; may be given several times."),
+        typer.Option(
+            "--protocol",
+            help=f"What the numbers mean: {PROTOCOL_NAMES}; iscene by default. May be given several times.",
+            autocompletion=protocols,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for scores, tables and pictures.")] = None,
     name: Annotated[
@@ -234,9 +240,9 @@ def show(report: "EvaluationReport") -> None:
     _print_whole(table)
     if report.n_missing:
         console.print(
-            f"{report.n_missing} instances are missing: each counts with Chamfer distances "
-            f"{2 * report.protocol.missing_distance**2:.4g} (squared) and {2 * report.protocol.missing_distance:.4g}, "
-            f"F-score and IoU 0"
+            f"{report.n_missing} of {report.n_instances} instances have no predicted mesh: each counts with "
+            f"Chamfer distances {2 * report.protocol.missing_distance**2:.4g} (squared) and "
+            f"{2 * report.protocol.missing_distance:.4g}, F-score and IoU 0"
         )
     show_notes("", report)
     overlap = means["part_overlap"]

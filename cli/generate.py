@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from randscene.cli.completion import spec_presets
+from randscene.cli.completion import engines, render_devices, spec_presets
 from randscene.cli.console import console, log_file, logs_to, progress_bar, stops_cleanly
 from randscene.errors import DatasetError
 
@@ -25,9 +25,15 @@ Scenes = Annotated[
 RayAddress = Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Scenes made at the same time.")]
 Engine = Annotated[
-    str | None, typer.Option(help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).")
+    str | None,
+    typer.Option(
+        help="cycles, eevee (graphics card), or raycast (no Blender: previews, tests).", autocompletion=engines
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, gpu, or a kind of card: cuda, optix, hip, oneapi, metal.", autocompletion=render_devices),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Replace one field of the spec: section.field=value.")]
 
 
@@ -92,7 +98,8 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
     from randscene.generator.build_driver import Progress as BuildProgress
     from randscene.shards.dataset_card import human_bytes
 
-    with progress_bar("{task.fields[note]}") as bar:
+    resumes = "what is done is kept; run the same command again to go on"
+    with stops_cleanly(resumes), progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("generate", total=len(spec.indices()), note="starting")
         shown = [""]
 
@@ -111,7 +118,7 @@ def build_with_progress(spec: "DatasetSpec", records: "list[AssetRecord]", out: 
             done = state.scenes_done + state.scenes_given_up
             bar.update(task, completed=done, total=state.scenes_total, note=", ".join(parts))
 
-        with logs_to(log_file(out)), stops_cleanly("what is done is kept; run the same command again to go on"):
+        with logs_to(log_file(out)):
             report = build(spec, records, out, progress=show, **options)
     rate = report.views_made / report.seconds if report.seconds else 0.0
     console.print(

@@ -92,7 +92,8 @@ def import_3dfront(
         surfaces=surfaces,
         rooms_per_shard=rooms_per_shard,
     )
-    with progress_bar("{task.fields[note]}") as bar:
+    resumes = "what is done is kept; run the same command again to go on"
+    with stops_cleanly(resumes), progress_bar("{task.fields[note]}") as bar:
         task = bar.add_task("rooms", total=None, note="looking at the axes")
 
         def show(state: "ImportProgress") -> None:
@@ -100,7 +101,7 @@ def import_3dfront(
             note = f"{state.samples} views" + (f", left out: {reasons}" if reasons else "")
             bar.update(task, completed=state.rooms_done, total=state.rooms_total, note=note)
 
-        with logs_to(log_file(out)), stops_cleanly("what is done is kept; run the same command again to go on"):
+        with logs_to(log_file(out)):
             report = import_rooms(
                 folder,
                 out,

@@ -4,6 +4,8 @@ import importlib.metadata
 import re
 import traceback
 
+from randscene.extras import EXTRAS, install_command
+
 MODULES = {
     "DracoPy": "dracopy",
     "PIL": "pillow",
@@ -16,7 +18,6 @@ MODULES = {
     "yaml": "pyyaml",
 }
 """Modules that are called otherwise than the distribution that brings them."""
-EXTRAS = ("generate", "train", "hub", "remote", "flash")
 
 
 def missing_extra(error: ImportError) -> str | None:
@@ -29,12 +30,12 @@ def missing_extra(error: ImportError) -> str | None:
         return None
     extras = [extra for extra in EXTRAS if MODULES.get(module, module.lower()) in _libraries(extra)]
     if not extras:
-        return f"the library {module} is missing; reinstall: pip install --force-reinstall randscene"
+        return f"the library {module} is missing; reinstall: {install_command(again=True)}"
     training = any(
         "train" in frame.filename.replace("\\", "/").split("/") for frame in traceback.extract_tb(error.__traceback__)
     )
     extra = "train" if training and "train" in extras else extras[0]
-    return f"this needs {module}, which is not installed; install it with: pip install 'randscene[{extra}]'"
+    return f"this needs {module}, which is not installed; install it with: {install_command(extra)}"
 
 
 def _libraries(extra: str) -> set[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from randscene.cli.completion import run_presets, splits
+from randscene.cli.completion import run_presets, splits, torch_devices
 from randscene.cli.console import console, progress_bar, stops_cleanly
 from randscene.errors import SpecError
 
@@ -72,7 +72,10 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that write beside the model; default: all cores with a GPU.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or gpu (cuda); a GPU where there is one by default.", autocompletion=torch_devices),
+    ] = None,
 ) -> None:
     """Predict one mesh an instance, and the scene of them, from views of a dataset or from a picture with masks.
 
@@ -119,7 +122,7 @@ def predict(
     at_once, workers = at_once or usual.at_once, workers or usual.workers
     made, seconds, empty, untextured = 0, 0.0, list[str](), list[str]()
     bar = progress_bar()
-    with bar, stops_cleanly("finished views are kept; run the same command again to go on"):
+    with stops_cleanly("finished views are kept; run the same command again to go on"), bar:
         task = bar.add_task("predict", total=len(jobs))
         for done in predictor.predict_all(jobs, out, at_once=at_once, workers=workers):
             made += not done.skipped

@@ -37,7 +37,7 @@ def preview(
 
     if views != "all" and not (views.isdecimal() and int(views) > 0):
         raise typer.BadParameter("not a number above 0, nor the word all", param_hint="--views")
-    with progress_bar() as bar, stops_cleanly("what is done is kept; run the same command again to go on"):
+    with stops_cleanly("what is done is kept; run the same command again to go on"), progress_bar() as bar:
         task = bar.add_task("preview", total=None)
         page = write_preview(
             dataset,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from randscene.cli.completion import torch_devices
 from randscene.cli.console import console, progress_bar, stops_cleanly
 from randscene.errors import SpecError
 
@@ -22,7 +23,10 @@ def scaling(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Only report on the scores that are there.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Scenes scored at once; default: all cores.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or gpu (cuda); a GPU where there is one by default.", autocompletion=torch_devices),
+    ] = None,
 ) -> None:
     """Train, predict and score every arm of a study with every seed; then tables, comparisons and scaling curves.
 

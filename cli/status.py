@@ -40,10 +40,19 @@ def status(
         table.add_row("given up", f"{len(found.given_up)} scenes: {told}")
     if found.last is not None:
         left = found.last.get("seconds_left")
-        rate = f"{found.last.get('views_per_s', 0.0):.1f} views/s with {found.last.get('workers', 0)} workers"
-        end = f", {left / 3600:.1f} h left" if left and not found.complete else ""
+        workers = found.last.get("workers", 0)  # 0 when they have ended
+        told = f" with {workers} worker{'s' * (workers != 1)}" if workers else ""
+        rate = f"{found.last.get('views_per_s', 0.0):.1f} views/s{told}"
+        end = f", {_duration(left)} left" if left and not found.complete else ""
         table.add_row("last word", f"{found.last.get('time', '')}: {rate}{end}")
     console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def failures(
@@ -68,6 +77,9 @@ def failures(
             console.print(f"attempt {item.attempt}, {item.stage}: {item.reason}: {item.message}")
             if item.log_tail:
                 console.print(item.log_tail)
+        return
+    if not found:
+        console.print(f"{dataset}: no attempt has failed")
         return
     table = Table("stage", "reason", "attempts", "scenes", "given up", "example", title="failed attempts")
     for (stage, reason), count in Counter((item.stage, item.reason) for item in found).most_common():

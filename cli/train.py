@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from randscene.cli.completion import run_presets
+from randscene.cli.completion import run_presets, torch_devices
 from randscene.cli.console import console, progress_bar
 
 if TYPE_CHECKING:
@@ -20,10 +20,17 @@ def train(
     ],
     out: Annotated[Path, typer.Option("--out", help="Run folder; run again to go on after an interruption.")],
     preset: Annotated[
-        str, typer.Option(help="A preset (mini, iscene) or the path of a YAML file.", autocompletion=run_presets)
+        str,
+        typer.Option(
+            help="A preset (mini, small, iscene, mix-3dfront-rand15k) or the path of a YAML file.",
+            autocompletion=run_presets,
+        ),
     ] = "mini",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole run, instead of the preset's.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one by default.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or gpu (cuda); a GPU where there is one by default.", autocompletion=torch_devices),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Replace one field of the settings: section.field=value.")
     ] = None,

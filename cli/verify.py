@@ -44,8 +44,8 @@ def verify(
         task = bar.add_task("verify", total=total, rate="")
 
         def show(done: int) -> None:
-            speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
-            bar.update(task, completed=done, rate=f"{speed:.0f} scenes/s" if speed else "")
+            seconds = bar.tasks[task].elapsed
+            bar.update(task, completed=done, rate=f"{_rate(done, seconds)} scenes/s" if done and seconds else "")
 
         report = verify_layouts(
             layouts.recipes(scenes),
@@ -68,6 +68,10 @@ def verify(
     console.print(f"{folder}: all is within tolerance in {report.scenes} scenes; see {target}")
 
 
+def _rate(scenes: int, seconds: float) -> str:
+    return f"{scenes / seconds:.{1 if scenes < 10 * seconds else 0}f}"
+
+
 def _show(report: "LayoutReport") -> None:
     summary = report.statistics.summary()
     for note in report.notes:
@@ -80,7 +84,7 @@ def _show(report: "LayoutReport") -> None:
     found, sampler = summary["quantities"], summary["sampler"]
     objects, tries, expansions = (found[name] for name in ("objects", "tries", "expansions"))
     console.print(
-        f"{report.scenes} scenes in {report.seconds:.0f} s ({report.scenes / report.seconds:.0f} scenes/s): "
+        f"{report.scenes} scenes in {report.seconds:.0f} s ({_rate(report.scenes, report.seconds)} scenes/s): "
         f"{objects['mean']:.2f} objects a scene, {summary['scenes_with_a_stack']} scenes with a stack, "
         f"{summary['assets']['distinct']} assets"
     )

@@ -1,5 +1,7 @@
 """Errors that a person reads: one clear line each, shown without a traceback by the command line."""
 
+from typing import Any, Self
+
 
 class RandsceneError(Exception):
     """Base of every expected error. The message says what is wrong and what to do about it."""
@@ -28,6 +30,10 @@ class AssetError(RandsceneError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str], dict[str, Any]]:
+        # An exception is rebuilt from its `args`, which hold the message alone.
+        return type(self), (self.reason, str(self)), self.__dict__
+
 
 class PlanError(RandsceneError):
     """A layout that the sampler could not produce within its budget."""
@@ -54,6 +60,9 @@ class RenderError(RandsceneError):
         self.reason = reason
         self.log_tail = log_tail
         self.transient = transient
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str], dict[str, Any]]:
+        return type(self), (self.reason, str(self)), self.__dict__
 
 
 class DatasetError(RandsceneError):

@@ -43,9 +43,17 @@ def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-def fsync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make renames inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def _make_folder(folder: Path, wanted: Path) -> None:
+    """Make a folder and its parents, for the sake of `wanted`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # parents are there: the file system makes no folders, as /proc does not
+        raise RandsceneError(f"cannot write {wanted}: no folder can be made there; choose another path") from error
+
+
+def fsync(path: str | os.PathLike[str]) -> None:
+    """Make what was written to a file durable; of a folder, the renames inside it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -79,7 +87,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if target.is_dir():
         raise RandsceneError(f"cannot write {target}: a folder has this name; choose another path")
     with explain_os_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent, target)
         temporary = target.with_name(temporary_name(target.name))
         try:
             with open(temporary, "wb") as handle:
@@ -90,7 +98,7 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        fsync_folder(target.parent)
+        fsync(target.parent)
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -110,7 +118,7 @@ def exclusive(lock: str | os.PathLike[str], *, busy: str) -> Iterator[None]:
     """
     path = Path(lock)
     with explain_os_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent, path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from randscene.errors import RandsceneError
+from randscene.extras import install_command
 from randscene.files import explain_os_errors
 
 _dashboards: list[str] = []
@@ -37,7 +38,7 @@ def ray_session(address: str | None, *, cpus: int | None = None, dashboard: bool
     try:
         import ray
     except ImportError as error:
-        raise RandsceneError("this needs Ray: pip install 'randscene[generate]'") from error
+        raise RandsceneError(f"this needs Ray: {install_command('generate')}") from error
 
     # Without this Ray rewrites the environment of tasks that ask for no GPU, a change that it announces at every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -48,8 +48,21 @@ def read_settings_file(name_or_path: str | Path, *, presets: Path, kind: str) ->
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {first_line(error)}") from error
+        raise SpecError(f"{path}: not readable as YAML: {_what_is_wrong(error)}") from error
     return data
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """One line of what a reader of YAML says, with the place in the file where it knows that."""
+    mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    if mark is None:
+        return first_line(error)
+    said = getattr(error, "problem", None) or "not understood"
+    if context := getattr(error, "context", None):
+        # What is left open began further up.
+        since = f" of line {begun.line + 1}" if begun is not None and begun.line != mark.line else ""
+        said = f"{said} {context}{since}"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -64,3 +77,25 @@ def dotted_names(settings: dict[str, Any]) -> Iterator[str]:
         yield name
         if isinstance(value, dict):
             yield from (f"{name}.{inner}" for inner in dotted_names(value))
+
+
+def first_difference(held: dict[str, Any], asked: dict[str, Any]) -> str | None:
+    """The first field in which nested settings differ, with both values, as the middle of a message; None if in none.
+
+    Fields are compared in the order of `asked`, then those that only `held` has.
+    """
+    for name in (*asked, *(name for name in held if name not in asked)):
+        mine, yours = held.get(name), asked.get(name)
+        if isinstance(mine, dict) and isinstance(yours, dict):
+            if inner := first_difference(mine, yours):
+                return f"{name}.{inner}"
+        elif mine != yours:
+            return f"{name} is {_shown(mine)} there, {_shown(yours)} here"
+    return None
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, dict):
+        return "nothing" if value is None else "something"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

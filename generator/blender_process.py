@@ -28,6 +28,7 @@ from randscene.blender_scripts.protocol import (
     parse_answer,
 )
 from randscene.errors import RenderError
+from randscene.extras import install_command
 from randscene.generator.child_process import ChildProcess
 from randscene.generator.recipe import SceneRecipe
 from randscene.generator.rendered_view import RenderedView, read_view
@@ -350,5 +351,5 @@ def _cannot_load(message: str) -> RenderError:
     if "cannot open shared object file" in message:
         hint = f"apt-get install -y --no-install-recommends {SYSTEM_LIBRARIES}"
         return RenderError("missing_library", f"Blender lacks a system library ({message}); install them: {hint}")
-    hint = 'on Python 3.11: pip install "randscene[generate]"'
+    hint = f"on Python 3.11: {install_command('generate')}"
     return RenderError("blender_missing", f"Blender's Python module cannot be imported ({message}); {hint}")

@@ -11,9 +11,10 @@ from typing import Any
 
 import randscene
 from randscene import canonical_json
-from randscene.errors import DatasetError
+from randscene.errors import DatasetError, SpecError
 from randscene.generator.light_pictures import light_pictures
-from randscene.manifests import AssetRecord, DatasetSpec, lock_hash
+from randscene.manifests import AssetRecord, DatasetSpec, lock_hash, parse_spec
+from randscene.settings_file import first_difference
 from randscene.shards.commit import commit_tar, remove_leftovers
 from randscene.shards.dataset import DATASET_SCHEMA, read_info
 from randscene.shards.store import Store
@@ -75,6 +76,16 @@ def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: 
     Scene counts, the preset's name, tolerances, and what supervises the renderers are left out: a larger build of the
     same spec extends a smaller one.
     """
+    content = _deciding(spec)
+    # The pictures that light the scenes count, wherever they lie.
+    content["lights"]["folder"] = [[picture.sha256, picture.name] for picture in light_pictures(spec.lights)]
+    return canonical_json.digest(
+        {"spec": content, "lock": lock_hash(lock), "encoder": encoder_sha256, "versions": versions(spec)}
+    )
+
+
+def _deciding(spec: DatasetSpec) -> dict[str, Any]:
+    """The fields of a spec that decide a sample's bytes."""
     content = spec.model_dump(mode="json")
     del content["name"], content["version"], content["verify"]
     for name in _SUPERVISION:
@@ -83,11 +94,19 @@ def fingerprint(spec: DatasetSpec, lock: Sequence[AssetRecord], encoder_sha256: 
     content["render"] |= {"quality": None, "samples": spec.render.samples_a_pixel}
     for split in content["splits"].values():
         del split["scenes"]
-    # The pictures that light the scenes count, wherever they lie.
-    content["lights"]["folder"] = [[picture.sha256, picture.name] for picture in light_pictures(spec.lights)]
-    return canonical_json.digest(
-        {"spec": content, "lock": lock_hash(lock), "encoder": encoder_sha256, "versions": versions(spec)}
-    )
+    return content
+
+
+def _difference(info: dict[str, Any], spec: DatasetSpec) -> str:
+    """What a dataset that is there was made with, and not asked for: the first field of the spec that differs."""
+    try:
+        held, asked = _deciding(parse_spec(info["spec"], where=INFO)), _deciding(spec)
+    except SpecError:
+        return "its spec is of another release"
+    for content in (held, asked):
+        del content["lights"]["folder"]  # the pictures count, not where they lie
+    said = first_difference(held | {"versions": info.get("versions")}, asked | {"versions": versions(spec)})
+    return said or "in its asset lock, its encoder's weights or the pictures of its lights"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,8 +192,7 @@ class DatasetFolder:
         info = self.read_info()
         if info["fingerprint"] != identity:
             raise DatasetError(
-                f"{url} holds another dataset ({info['name']}, fingerprint {info['fingerprint'][:12]}, "
-                f"asked for {spec.name}, {identity[:12]}); choose another --out, "
+                f"{url} holds another dataset ({info['name']}: {_difference(info, spec)}); choose another --out, "
                 "or the spec, lock, engine and software versions that it began with"
             )
         for name, split in spec.splits.items():

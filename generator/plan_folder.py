@@ -16,6 +16,7 @@ from randscene.generator.failures import read_failures, reasons
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.recipe import SceneRecipe
 from randscene.manifests import AssetRecord, DatasetSpec, load_lock, lock_hash, parse_spec, write_lock
+from randscene.settings_file import first_difference
 from randscene.shards.store import open_store
 
 PLAN_SCHEMA = 1
@@ -114,19 +115,21 @@ def _refuse_strangers(folder: Path, spec: DatasetSpec, lock_sha256: str) -> None
     """Before any work: the folder must hold nothing that another plan or a build has put there."""
     if (folder / DATASET).exists():
         raise DatasetError(f"{folder} holds a dataset; choose another --out")
+    difference = "its asset lock is another"
     if (folder / PLAN).exists():
         held = _read_json(folder / PLAN)
-        same_spec = _identity(held.get("spec")) == _identity(spec.model_dump(mode="json"))
-        if same_spec and held.get("lock_sha256") == lock_sha256:
+        other = first_difference(_identity(held.get("spec")), _identity(spec.model_dump(mode="json")))
+        if other is None and held.get("lock_sha256") == lock_sha256:
             return
+        difference = other or difference
     elif not (folder / LOCK).exists() or lock_hash(load_lock(folder / LOCK)) == lock_sha256:
         return
-    raise DatasetError(f"{folder} holds another plan; choose another --out")
+    raise DatasetError(f"{folder} holds another plan ({difference}); choose another --out")
 
 
-def _identity(spec: object) -> object:
+def _identity(spec: object) -> dict[str, Any]:
     # Tolerances decide nothing of a plan.
-    return {key: value for key, value in spec.items() if key != "verify"} if isinstance(spec, dict) else None
+    return {key: value for key, value in spec.items() if key != "verify"} if isinstance(spec, dict) else {}
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ import urllib3
 
 import randscene
 from randscene.errors import AssetError
-from randscene.files import explain_os_errors, fsync_folder, sha256_of
+from randscene.files import explain_os_errors, fsync, sha256_of
 
 CONNECT_TIMEOUT_S = 10.0
 LONGEST_PAUSE_S = 300.0
@@ -161,7 +161,7 @@ class Downloader:
         with explain_os_errors(target):
             os.replace(part, target)
             note.unlink(missing_ok=True)
-            fsync_folder(target.parent)
+            fsync(target.parent)
 
     def _receive(self, response: requests.Response, part: Path, *, append: bool) -> None:
         began, received = time.monotonic(), 0

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Self
 
 from randscene.errors import RandsceneError
+from randscene.extras import install_command
 
 START_TIMEOUT_S = 120.0
 """How long a child may take to start and import its libraries."""
@@ -150,7 +151,7 @@ class _Child:
             if code > 0 and not self._ready:
                 raise RandsceneError(
                     f"the processes that read meshes do not start{self._last_words()}; is everything installed that "
-                    "they need? pip install 'randscene[generate]'"
+                    f"they need? {install_command('generate')}"
                 )
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             return {"status": "crashed", "message": f"the process that read it died ({how}){self._last_words()}"}

@@ -4,6 +4,7 @@ Expressions are read by the `license-expression` package, against the licence li
 (https://spdx.github.io/spdx-spec/v2.3/SPDX-license-expressions/).
 """
 
+import difflib
 import functools
 import html
 import re
@@ -32,6 +33,8 @@ NO_CREDIT_NEEDED = frozenset({"CC0-1.0", "0BSD", "MIT-0", "Unlicense", "PDDL-1.0
 
 _LONGEST = 1000
 """Characters of an expression that are read; more is no expression that a person wrote."""
+_BREAKS = re.compile(r"[\s_-]*\bv(?=\d)|(?<=[a-z])v(?=\d)|(?<=[a-uw-z])(?=\d)|[\s_-]+")
+"""Where people leave SPDX's hyphens out: at blanks, and before a version, which they call `v3` or `3`."""
 _CREATIVE_COMMONS = re.compile(r"CC-(BY(?:-NC)?(?:-SA|-ND)?)-(\d\.\d)")
 
 
@@ -50,6 +53,24 @@ def spdx_spelling(licence: str) -> str:
 def unknown_names(licence: str) -> list[str]:
     """The parts of an expression that are not on SPDX's list (`NOASSERTION` is known)."""
     return [name for name in _leaves(licence) if name != NOASSERTION and not _known(name)]
+
+
+def nearest_name(name: str) -> str:
+    """The SPDX name that is most like text which is none; empty where none is.
+
+    A version is what people leave out most: what only lacks one comes first, of several the latest.
+    """
+    word = re.sub(r"-licen[cs]e$", "", _BREAKS.sub("-", name.strip().casefold()).replace("cc-0", "cc0"))
+    known = {key.casefold(): key for key in sorted(_licensing().known_symbols)}
+    if word in known:
+        return known[word]
+    longer = sorted(key for key in known if word and key.startswith(word))
+    versions = [key for key in longer if re.fullmatch(r"[-.\d]*(-only)?", key.removeprefix(word))]
+    if longer:
+        common = [key for key in longer if known[key] in COMMERCIAL_SAFE]
+        return known[(versions or common or longer)[-1]]
+    close = difflib.get_close_matches(word, known, n=1)
+    return known[close[0]] if close else ""
 
 
 def commercial_safe(licence: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from randscene.errors import DatasetError, RandsceneError, first_line
-from randscene.files import atomic_writer, explain_os_errors, fsync_folder, temporary_name, write_atomic
+from randscene.files import atomic_writer, explain_os_errors, fsync, temporary_name, write_atomic
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "r2", "memory"})
 """Schemes whose objects appear at once when their upload is complete; elsewhere a file can be seen half written."""
@@ -159,7 +159,7 @@ class _LocalStore:
         path = self._root / name
         with explain_os_errors(path), contextlib.suppress(FileNotFoundError):
             path.unlink()
-            fsync_folder(path.parent)
+            fsync(path.parent)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:

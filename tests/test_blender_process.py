@@ -334,7 +334,7 @@ def test_a_missing_system_library_is_named_with_the_command_that_installs_it(tmp
 def test_a_missing_bpy_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(RenderError) as caught:
         fake(tmp_path, "no_bpy").start()
-    assert caught.value.reason == "blender_missing" and "randscene[generate]" in str(caught.value)
+    assert caught.value.reason == "blender_missing" and "[generate]" in str(caught.value)
 
 
 def test_an_error_answer_keeps_the_worker(tmp_path: Path) -> None:

@@ -245,10 +245,12 @@ def test_a_folder_with_other_things_in_it_is_refused(undisturbed, lock_path, loc
         generate(SPEC, lock_path, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     before = promised_bytes(undisturbed)
-    with pytest.raises(DatasetError, match="another dataset"):
-        generate(with_overrides(SPEC, ["seed=1"]), lock_path, undisturbed)
+    for other, difference in (("seed=1", "seed is 0"), ("shards.webp_quality=90", "shards.webp_quality is 95")):
+        wanted = other.partition("=")[2]
+        with pytest.raises(DatasetError, match=rf"another dataset \(.*: {difference} there, {wanted} here\)"):
+            generate(with_overrides(SPEC, [other]), lock_path, undisturbed)
     write_lock(tmp_path / "fewer.lock.jsonl", lock[:-1])
-    with pytest.raises(DatasetError, match="another dataset"):
+    with pytest.raises(DatasetError, match=r"another dataset \(.*: in its asset lock"):
         generate(SPEC, tmp_path / "fewer.lock.jsonl", undisturbed)
     assert promised_bytes(undisturbed) == before
 

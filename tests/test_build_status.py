@@ -10,6 +10,7 @@ from test_build import FAST, promised_bytes, unreadable
 from randscene.cli.status import failures, retry, status
 from randscene.errors import DatasetError, RandsceneError
 from randscene.generator import generate
+from randscene.generator.build_driver import PROGRESS
 from randscene.generator.failures import read_failures
 from randscene.generator.status import build_status
 from randscene.manifests import load_spec, with_overrides
@@ -42,6 +43,25 @@ def test_status_tells_a_finished_build_from_one_with_a_scene_staged(calm, tmp_pa
     assert (found.scenes_packed, found.shards_done, found.uncommitted) == (3, 2, ["val-000000"])
     with pytest.raises(DatasetError, match="not a dataset"):
         build_status(tmp_path / "nothing")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("seconds, words", [(9.0, "9 s left"), (150.0, "2.5 min left"), (5400.0, "1.5 h left")])
+def test_status_tells_the_time_left_in_a_unit_that_fits_and_no_workers_that_have_ended(
+    calm, tmp_path, capsys, seconds, words
+):
+    root = tmp_path / "dataset"
+    shutil.copytree(calm, root)
+    info = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(info | {"complete": False}))
+    lines = (root / PROGRESS).read_text().splitlines()
+    last = json.loads(lines[-1]) | {"seconds_left": seconds, "workers": 0}
+    (root / PROGRESS).write_text("".join(f"{line}\n" for line in [*lines, json.dumps(last)]))
+    status(str(root))
+    shown = capsys.readouterr().out
+    assert words in shown and "workers" not in shown
+    failures(str(root))
+    assert capsys.readouterr().out.strip() == f"{root}: no attempt has failed"
 
 
 @pytest.mark.ray

@@ -1,18 +1,26 @@
 """The command line: a user's mistake is one clear line and a non-zero exit, and nothing is overwritten."""
 
+import importlib.util
+import io
 import logging
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from rich.console import Console
 from rich.table import Table
+from typer.testing import CliRunner
 
+from randscene.cli import console as console_module
+from randscene.cli.completion import engines, protocols, render_devices, run_presets
 from randscene.cli.console import console, log_file, logs_to, progress_bar
-from randscene.cli.main import main
+from randscene.cli.main import app, main
 from randscene.errors import RandsceneError
+from randscene.manifests.spec import RenderSpec
 
 
 @pytest.fixture
@@ -48,6 +56,30 @@ def test_a_folder_in_place_of_a_lock_is_one_line(run, lock_path, tmp_path, monke
 def test_a_negative_seed_of_assets_is_refused_as_an_option(run, tmp_path):
     code, lines = run("assets", "build", "--count", "2", "--seed", "-1", "--out", tmp_path / "x.lock.jsonl")
     assert code == 2 and any("--seed" in line for line in lines)
+
+
+def test_an_asset_lock_without_a_licence_asked_for_warns_of_none(tmp_path):
+    words = ["assets", "build", "--source", "procedural", "--count", "2", "--out", str(tmp_path / "lock.jsonl")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "warning" not in result.output
+
+
+def test_a_licence_that_spdx_does_not_list_is_warned_of_with_the_one_that_was_meant(tmp_path):
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "a.stl").write_bytes(b"solid\n")
+    words = ["--source", "directory", "--path", str(tmp_path / "meshes"), "--out", str(tmp_path / "x.jsonl")]
+    shown = CliRunner().invoke(app, ["assets", "build", *words, "--licence", "CC0", "--workers", "1"]).output
+    assert "warning: CC0 is not on SPDX's list of licences: did you mean CC0-1.0?" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_of_a_progress_bar_is_cut_on_a_narrow_terminal(width):
+    bar = progress_bar("{task.fields[note]}")
+    bar.add_task("generate", total=1200, completed=700, note="48 views, 3.1/s, 2 workers, 700.3 kB, 51.1 GB free")
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(bar.get_renderable())
+    words = shown.getvalue().replace("\u2026", " cut ").split()
+    assert "cut" not in words and {"700/1200", "-:--:--", "views,", "700.3"} <= set(words)
 
 
 @pytest.mark.parametrize("command", [("evaluate", "nowhere", "--dataset", "nowhere"), ("verify", "nowhere")])
@@ -173,6 +205,33 @@ def test_the_version_is_told():
     assert done.returncode == 0 and done.stdout == f"randscene {randscene.__version__}\n" and not done.stderr
 
 
+@pytest.mark.parametrize(("chosen", "spins"), [({}, "5000"), ({"OMP_WAIT_POLICY": "passive"}, "0")])
+def test_threads_that_wait_for_one_another_soon_give_way_unless_the_user_chose_otherwise(chosen, spins):
+    torch = importlib.util.find_spec("torch")
+    library = Path(torch.origin).parent / "lib" / "libgomp.so.1" if torch else Path()
+    if not library.is_file():
+        pytest.skip("PyTorch is not here, or brings another OpenMP")
+    # The library, loaded after the command as PyTorch does it, prints what it goes by.
+    code = PROGRAM.replace("main()", f"\ntry: main()\nfinally:\n import ctypes; ctypes.CDLL({str(library)!r})")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        capture_output=True,
+        text=True,
+        env=environment | {"OMP_DISPLAY_ENV": "verbose"} | chosen,
+    )
+    assert done.returncode == 0 and f"GOMP_SPINCOUNT = '{spins}'" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("-c", "import randscene; randscene.__version__"), ("-m", "randscene.cli.main")])
+def test_a_folder_called_randscene_where_a_command_is_run_does_not_hide_the_package(arguments, tmp_path):
+    (tmp_path / "randscene" / "cli").mkdir(parents=True)  # as a clone looks from where it lies
+    done = subprocess.run(
+        [sys.executable, *arguments, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, f"{done.stderr}\ninstall it again: make setup"
+
+
 def test_help_and_status_load_nothing_heavy(tmp_path):
     (tmp_path / "dataset.json").write_text("{}")
     for arguments in (["--help"], ["generate", "--help"], ["doctor", "--help"], ["status", str(tmp_path)]):
@@ -208,7 +267,7 @@ def test_what_an_extra_brings_is_asked_for_in_one_line(tmp_path, lock_path, monk
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
     done = command(*(word.format(folder=tmp_path / "set", lock=lock_path) for word in arguments))
     (line,) = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and line.startswith("error: ") and f"pip install 'randscene[{extra}]'" in line
+    assert done.returncode == 1 and line.startswith("error: ") and f"[{extra}]'" in line
     assert module is None or module in line
 
 
@@ -219,6 +278,10 @@ def test_what_an_extra_brings_is_asked_for_in_one_line(tmp_path, lock_path, monk
         ("randscene doc", {"doctor"}),
         ("randscene generate rand-", {"rand-15k", "rand-25k"}),
         ("randscene train x --preset mi", {"mini", "mix-3dfront-rand15k"}),
+        ("randscene generate x --engine ", {"cycles", "eevee", "raycast"}),
+        ("randscene generate x --device g", {"gpu"}),
+        ("randscene train x --device c", {"cpu", "cuda"}),
+        ("randscene evaluate x --protocol midi", {"midi-fixed", "midi-legacy"}),
         ("randscene predict x --dataset {folder} --split ", {"odd", "train", "all"}),
         ("randscene predict x --dataset /nowhere --split v", {"val"}),
     ],
@@ -235,6 +298,33 @@ def test_the_shell_completes_commands_presets_and_splits(tmp_path, words, offere
 def test_each_shell_gets_its_completion_script(shell):
     done = command(_RANDSCENE_COMPLETE=f"source_{shell}")
     assert done.returncode == 0 and "_RANDSCENE_COMPLETE=complete_" + shell in done.stdout and not done.stderr
+
+
+def test_helps_and_completion_name_all_that_there_is():
+    helps = {}
+    for name in ("train", "evaluate"):
+        done = command(name, "--help", COLUMNS="1000")
+        helps[name] = done.stdout
+    assert all(preset in helps["train"] for preset in run_presets(""))
+    assert len(protocols("")) > 5 and all(name in helps["evaluate"] for name in protocols(""))
+    fields = RenderSpec.model_fields
+    assert (*engines(""),) == get_args(fields["engine"].annotation)
+    assert (*render_devices(""),) == get_args(fields["device"].annotation)
+
+
+def test_what_is_no_terminal_is_told_how_far_the_work_is(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(console_module, "console", Console(file=shown, width=200, markup=False))
+    with progress_bar("{task.fields[note]}") as bar:
+        task = bar.add_task("train", total=700, note="")
+        bar.update(task, completed=1)
+        bar.update(task, completed=2)
+        assert not shown.getvalue()  # half a minute has not gone by
+        monkeypatch.setattr(console_module, "TOLD_EVERY_S", 0.0)
+        bar.update(task, completed=350, note="loss 0.5 [x]")
+        assert shown.getvalue() == "train 350/700, loss 0.5 [x]\n"
+        bar.advance(task)
+        assert shown.getvalue().endswith("\ntrain 351/700, loss 0.5 [x]\n")
 
 
 def test_a_mistyped_command_or_option_is_answered_with_the_nearest_one():

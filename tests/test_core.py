@@ -3,6 +3,8 @@
 import errno
 import json
 import math
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from randscene import canonical_json, seeding
-from randscene.errors import RandsceneError
-from randscene.files import atomic_writer, explain_os_errors, sha256_of, write_atomic
+from randscene.errors import AssetError, RandsceneError, RenderError
+from randscene.files import atomic_writer, exclusive, explain_os_errors, sha256_of, write_atomic
 from randscene.lookahead import lookahead
 
 values = st.recursive(
@@ -54,12 +56,32 @@ def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["page"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
+def test_a_file_system_that_makes_no_folders_is_told_in_one_line():
+    with pytest.raises(RandsceneError, match=r"cannot write /proc/x/file: no folder can be made there"):
+        write_atomic("/proc/x/file", "x")
+    with (
+        pytest.raises(RandsceneError, match=r"cannot write /proc/x: no folder can be made there"),
+        exclusive("/proc/x/lock", busy="busy"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("code, words", [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")])
 def test_disk_errors_become_one_line_that_says_what_to_do(code, words):
     with pytest.raises(RandsceneError, match=words), explain_os_errors("somewhere"):
         raise OSError(code, "x")
     with pytest.raises(OSError), explain_os_errors("somewhere"):
         raise OSError(errno.EIO, "x")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AssetError("too_large", "a line"), RenderError("timeout", "a line", log_tail="last words", transient=True)],
+)
+def test_errors_come_whole_out_of_another_process(error):
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(other) is type(error) and str(other) == "a line" and vars(other) == vars(error) != {}
 
 
 def test_streams_depend_on_every_part_and_on_nothing_else():

@@ -4,7 +4,8 @@ How it goes: each `randscene` command of a page is read by the real command line
 order, in a folder of its own, the commands are run with `smaller` settings behind them (fewer scenes, views, pixels,
 steps; the ray caster; a tiny model), and last the page's Python blocks as one script. A command that cannot run here is
 named in `NOT_RUN` with the reason, another program than `randscene` in `PROGRAMS`; one that is neither run nor named
-fails. `PREPARED` says what lies in a page's folder before its first command.
+fails. `PREPARED` says what lies in a page's folder before its first command. What builds does so in this process
+(`in_process_ray`) but for the README's commands, which start Ray's.
 """
 
 import gzip
@@ -15,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,6 +26,7 @@ import typer
 import yaml
 from docs_pages import PAGES, ROOT, SHELL, Block, Command, blocks, commands, mentioned, options, read, understand
 from front3d_fixtures import write_front3d
+from in_process_ray import in_process_ray
 from objaverse_server import glb_of, layout, serving, uid_of
 from PIL import Image
 from shard_fixtures import make_dataset
@@ -46,6 +48,8 @@ NOT_RUN = (
     ("*", r"randscene generate .*--device (cuda|gpu|optix)", CARD),
     ("*", r"randscene generate .*--engine eevee", CARD),
     ("README.md", r"randscene generate .*--ray-address auto", "needs a cluster; docs/cluster.md has one"),
+    ("README.md", r"randscene estimate", "docs/recipes.md runs the same"),
+    ("docs/cluster.md", r"randscene estimate", "docs/recipes.md runs the same"),
     ("*", r"randscene doctor\b", "looks at this machine, not at the data; tests/test_doctor.py runs the command"),
     ("*", r"randscene demo\b", "minutes; continuous integration runs it with --small"),
     (
@@ -206,6 +210,10 @@ class World:
         elif name == "train":
             data = [json.loads((Path(folder) / "dataset.json").read_text())["fingerprint"] for folder in told["data"]]
             key = json.dumps([data, str(told["preset"]), list(told["set_"])])
+        elif name == "import-3dfront":
+            folder = Path(str(told["folder"]))
+            rooms = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*")}
+            key = json.dumps([rooms, {field: str(told[field]) for field in told if field != "out"}], sort_keys=True)
         else:
             return None
         digest = hashlib.sha256(f"{name} {key}".encode()).hexdigest()[:16]
@@ -301,10 +309,10 @@ def own_picture(dataset: str) -> None:
     Path("camera.json").write_text(json.dumps({k: sample.meta[k] for k in ("camera_to_world", "look_at")}))
 
 
-def synthetic(resolution: int = 64) -> None:
-    """A folder `dataset` with depth and latents inside, and more than one shard."""
-    shutil.rmtree("dataset", ignore_errors=True)
-    make_dataset(Path("dataset"), splits=("train", "val"), depth=True, latents=True, resolution=resolution)
+def synthetic(resolution: int = 64, folder: str = "dataset") -> None:
+    """A folder with depth and latents inside, and more than one shard."""
+    shutil.rmtree(folder, ignore_errors=True)
+    make_dataset(Path(folder), splits=("train", "val"), depth=True, latents=True, resolution=resolution)
 
 
 def of_cluster(world: World) -> None:
@@ -391,7 +399,7 @@ BEFORE = {
 }
 BEFORE_PYTHON: dict[str, Callable[[World], object]] = {
     # The snippets look at depth, latents, several shards and larger objects, which the small world's dataset lacks.
-    "README.md": lambda world: synthetic(160),
+    "README.md": lambda world: synthetic(160, "demo/dataset"),
     "docs/shards.md": lambda world: (
         synthetic(),
         world.run(["encode", "dataset"], "latents beside the shards"),
@@ -411,8 +419,19 @@ def ids(page: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, one_ray) -> World:
+def world(tmp_path_factory, one_thread) -> World:
     return World(made=tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def ray(page, request) -> Iterator[None]:
+    """The README's commands run with Ray's processes, those of the other pages without."""
+    if page == "README.md":
+        request.getfixturevalue("one_ray")
+        yield
+        return
+    with in_process_ray():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -581,7 +600,7 @@ def test_every_reason_names_a_command_that_there_is():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_commands_and_snippets_of_a_page_run_in_order(page, world, objaverse, tmp_path, monkeypatch):
+def test_commands_and_snippets_of_a_page_run_in_order(page, world, ray, objaverse, tmp_path, monkeypatch):
     found = [command for block in blocks(page, read(page)) for command in commands(block)]
     run = [command for command in found if not_run(command) is None]
     snippets = [block for block in blocks(page, read(page)) if block.language == "python"]
@@ -628,7 +647,7 @@ def run_python(page: str, snippets: list[Block]) -> None:
         return
     name = Path(page).name + ".py"
     Path(name).write_text("\n".join(script) + "\nprint('to the end')\n")
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, name], capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "to the end"

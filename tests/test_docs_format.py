@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from docs_pages import read
 from front3d_fixtures import write_front3d
+from in_process_ray import in_process_ray
 from shard_fixtures import make_dataset
 
 from randscene.generator import generate, import_3dfront
@@ -22,7 +23,6 @@ from randscene.manifests import AssetRecord, load_spec, with_overrides
 from randscene.shards import ViewSample, load_index, open_dataset
 from randscene.shards.filters import Filters
 
-pytestmark = pytest.mark.usefixtures("one_ray")
 PAGE, SHARDS = "docs/sample_format.md", "docs/shards.md"
 
 
@@ -80,12 +80,13 @@ def folders(lock, tmp_path_factory) -> dict[str, Path]:
     ]  # fmt: skip
     full = with_overrides(load_spec("demo"), [*small, "shards.depth=true", "scene_glb=[val]"])
     bare = with_overrides(load_spec("demo"), [*small, "latents.encoder=null"])
-    generate(full, lock, str(root / "full"), workers=1)
-    generate(bare, lock, str(root / "bare"), workers=1)
-    encode(str(root / "bare"), "mini", workers=1)
     write_front3d(root / "front", rooms=2)
     settings = Front3dSettings(resolution=96, surfaces=True)
-    import_3dfront(root / "front", str(root / "imported"), settings=settings, splits=("train=:1", "test=1:2"))
+    with in_process_ray():
+        generate(full, lock, str(root / "full"), workers=1)
+        generate(bare, lock, str(root / "bare"), workers=1)
+        encode(str(root / "bare"), "mini", workers=1)
+        import_3dfront(root / "front", str(root / "imported"), settings=settings, splits=("train=:1", "test=1:2"))
     return {kind: root / kind for kind in ("full", "bare", "imported")}
 
 

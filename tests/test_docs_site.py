@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import browser
 import pytest
 import yaml
 from docs_pages import PAGES, ROOT, read
@@ -112,6 +113,22 @@ def test_tables_and_lists_are_rendered_as_such(site, pages):
         for text in page.words:
             bad = re.search(r"\|\s*:?-{3,}|\n[*-] |^```", text)
             assert bad is None, f"{path.relative_to(site)}: Markdown that was not understood: {text[:80]!r}"
+
+
+@pytest.mark.skipif(bool(browser.why_not()), reason=browser.why_not())
+def test_names_in_tables_stay_whole_and_only_tables_and_drawings_scroll(site):
+    """A name that is broken in a narrow cell reads as two; a page that scrolls sideways cannot be read on a phone."""
+    found = 0
+    with browser.chromium() as running:
+        for width in (360, 1280):
+            page = running.new_page(viewport={"width": width, "height": 800})
+            for name in ("index", "sample_format", "troubleshooting"):
+                page.goto((site / f"{name}.html").as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} at {width} pixels"
+                lines = page.eval_on_selector_all("td code", "all => all.map(code => code.getClientRects().length)")
+                assert set(lines) == {1}, f"{name} at {width} pixels"
+                found += len(lines)
+    assert found > 200
 
 
 def test_every_page_is_in_the_navigation():

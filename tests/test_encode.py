@@ -40,6 +40,12 @@ def encoded(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture
+def copy(encoded, tmp_path) -> Path:
+    """The encoded dataset, to be damaged."""
+    return shutil.copytree(encoded, tmp_path / "copy")
+
+
 def tars(root: Path) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes() for path in sorted((root / "latents").glob("*/*")) if path.name != ".encode.lock"
@@ -90,29 +96,27 @@ def test_any_number_of_workers_gives_the_same_bytes(dataset, encoded):
     assert tars(dataset) == tars(encoded)
 
 
-def test_a_lost_or_cut_file_is_made_again_and_nothing_else(dataset):
-    encode(dataset, "mini")
-    before = tars(dataset)
-    (folder,) = (dataset / "latents").iterdir()
+def test_a_lost_or_cut_file_is_made_again_and_nothing_else(copy):
+    before = tars(copy)
+    (folder,) = (copy / "latents").iterdir()
     first, second = sorted(folder.glob("*.tar"))[:2]
     first.write_bytes(first.read_bytes()[:1000])
     second.with_suffix(".index.json").unlink()
-    assert encode(dataset, "mini").shards_made == 2
-    assert tars(dataset) == before
+    assert encode(copy, "mini").shards_made == 2
+    assert tars(copy) == before
 
 
-def test_latents_of_a_shard_that_was_built_again_are_refused_and_made_again(dataset):
-    encode(dataset, "mini")
-    (folder,) = (dataset / "latents").iterdir()
+def test_latents_of_a_shard_that_was_built_again_are_refused_and_made_again(copy):
+    (folder,) = (copy / "latents").iterdir()
     index = sorted(folder.glob("*.index.json"))[0]
     content = json.loads(index.read_text())
     content["header"]["latents_of"] = "0" * 64
     index.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="lack latents of encoder mini or were built again"):
-        open_dataset(dataset, split=None, latents="mini")
-    assert any("another shard" in problem.message for problem in lint(dataset).problems)
-    assert encode(dataset, "mini").shards_made == 1
-    assert lint(dataset).ok
+        open_dataset(copy, split=None, latents="mini")
+    assert any("another shard" in problem.message for problem in lint(copy).problems)
+    assert encode(copy, "mini").shards_made == 1
+    assert lint(copy).ok
 
 
 def test_a_kill_at_any_instant_ends_in_the_same_bytes(dataset, encoded):
@@ -131,15 +135,14 @@ def test_a_kill_at_any_instant_ends_in_the_same_bytes(dataset, encoded):
     assert tars(dataset) == tars(encoded)
 
 
-def test_lint_reads_latents_too(encoded, dataset):
+def test_lint_reads_latents_too(encoded, dataset, copy):
     report = lint(encoded)
     assert report.ok and report.bytes > lint(dataset).bytes
-    encode(dataset, "mini")
-    tar = sorted(dataset.glob("latents/*/*.tar"))[0]
+    tar = sorted(copy.glob("latents/*/*.tar"))[0]
     data = bytearray(tar.read_bytes())
     data[-6000] ^= 1
     tar.write_bytes(data)
-    assert any("SHA-256" in problem.message for problem in lint(dataset).problems)
+    assert any("SHA-256" in problem.message for problem in lint(copy).problems)
 
 
 def test_lint_compares_the_index_of_latents_with_their_tar(encoded, tmp_path):

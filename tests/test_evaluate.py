@@ -488,7 +488,7 @@ def test_the_command_prints_percent_and_writes_the_files(dataset, tmp_path, monk
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "66.67" in done.output
-    assert "1 instances are missing" in done.output
+    assert "1 of 3 instances have no predicted mesh" in done.output
     assert (tmp_path / "scores" / "scores.json").is_file()
 
 

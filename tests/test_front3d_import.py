@@ -49,7 +49,8 @@ def copy(source, tmp_path) -> tuple[Path, list[WrittenRoom]]:
 
 
 def run(root: Path, out: Path | str, **options) -> ImportReport:
-    return import_3dfront(root, out, **{"settings": SETTINGS, "splits": SPLITS, **options})
+    """An import with one worker unless more are asked for: starting them is what takes time."""
+    return import_3dfront(root, out, **{"settings": SETTINGS, "splits": SPLITS, "workers": 1, **options})
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from randscene.manifests.licences import (
     credit_line,
     lacks_credit,
     licence_link,
+    nearest_name,
     one_line,
     spdx_spelling,
     unknown_names,
@@ -73,6 +74,15 @@ def test_a_policy_accepts_what_one_of_the_choices_allows(rules, licence, accepte
 def test_names_that_spdx_does_not_list_are_pointed_out():
     assert policy(allow="MIT, CC-BY-4.0, CC BY 4.0", deny="GPL3, NOASSERTION").unknown_names() == ["CC BY 4.0", "GPL3"]
     assert unknown_names("MIT OR Wrong-1.0") == ["Wrong-1.0"]
+
+
+def test_the_name_that_was_most_likely_meant_is_found():
+    meant = {
+        "CC0": "CC0-1.0", "CC0 1.0": "CC0-1.0", "CC-BY": "CC-BY-4.0", "cc by 4": "CC-BY-4.0",
+        "CC BY-NC": "CC-BY-NC-4.0", "apache2": "Apache-2.0", "MIT License": "MIT", "MITT": "MIT",
+        "GPL3": "GPL-3.0-only", "LGPLv3": "LGPL-3.0-only", "LGPL v3": "LGPL-3.0-only", "do what you like": "", "": "",
+    }  # fmt: skip
+    assert {name: nearest_name(name) for name in meant} == meant
 
 
 @settings(max_examples=300, deadline=None)

@@ -289,9 +289,11 @@ def test_a_photos_folder_cannot_leave_the_output(tmp_path, name):
 
 
 def test_a_device_that_is_not_there_or_a_guidance_that_is_none_is_one_line(run, dataset, tmp_path):
-    arguments = ["predict", str(run), "--dataset", str(dataset), "--out", str(tmp_path / "out"), "--device", "gpu"]
+    arguments = ["predict", str(run), "--dataset", str(dataset), "--out", str(tmp_path / "out"), "--device", "foo"]
     result = CliRunner().invoke(app, arguments)
-    assert isinstance(result.exception, SpecError) and "device gpu: there is no such kind" in str(result.exception)
+    assert isinstance(result.exception, SpecError) and "device foo: there is no such kind" in str(result.exception)
+    with pytest.raises(SpecError, match="device foo: there is no such kind"):
+        Predictor(run, device="foo")
     result = CliRunner().invoke(app, [*arguments[:-2], "--cfg", "inf"])
     assert isinstance(result.exception, SpecError) and "cfg_strength: expected a finite" in str(result.exception)
     assert not (tmp_path / "out").exists()

@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from randscene.cli.main import app
 from randscene.errors import CheckpointError, PredictionError, SpecError
 from randscene.seeding import integer
+from randscene.train import published
 from randscene.train.checkpoint import checkpoint_sha256, open_run, save_checkpoint
 from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.image_conditioner import prepare_images
+from randscene.train.initial_weights import load_initial_flow
 from randscene.train.predict import Predictor
 from randscene.train.prediction_source import find_source
 from randscene.train.prediction_view import View
@@ -313,6 +315,24 @@ def test_a_source_that_is_not_there_or_of_another_size_is_named_before_anything_
         Predictor(find_source(weights.forms["pt"][0], overrides=overrides), device="cpu")
     with pytest.raises(CheckpointError, match='no folder or file "/nowhere/dinov2"'):
         Predictor(find_source(weights.forms["pt"][0], overrides=[*TINY, *nowhere]), device="cpu")
+
+
+def test_a_mistyped_run_is_told_with_what_is_there_and_no_network_is_asked(tmp_path, monkeypatch):
+    for run in ("mini", "large"):
+        (tmp_path / "runs" / run / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(published, "fetch", lambda *_: pytest.fail("the network was asked"))
+    for source, words in {
+        "runs/mimi": "there is no mimi in runs; did you mean mini",
+        "runs/other": "there is no other in runs; it holds large, mini$",
+        "runs/mini/checkpoint": "there is no checkpoint in runs/mini; did you mean checkpoints",
+        "runs/mini/checkpoints/step_0000012": "there is no step_0000012 in runs/mini/checkpoints; it is empty",
+        f"{tmp_path}/runs/mimi": "did you mean mini",
+    }.items():
+        for ask in (find_source, lambda name: load_initial_flow(torch.nn.Identity(), name)):
+            with pytest.raises(CheckpointError, match=f"^no run or weights at {source}: .*{words}"):
+                ask(source)
+    assert find_source("microsoft/TRELLIS-image-large").name == "microsoft/TRELLIS-image-large"
 
 
 def test_a_run_is_not_used_with_another_frozen_encoder_than_it_was_trained_with(weights, tmp_path):

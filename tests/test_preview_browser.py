@@ -185,6 +185,16 @@ def test_an_address_brings_back_filter_scene_and_view(visit, with_packs, samples
     browser.wait_until(page, lambda: page.locator("#page-scene").is_visible(), "the scene again")
 
 
+def test_captions_say_what_the_frame_did_and_what_hollow_cameras_are(visit, dataset, one_file, tmp_path):
+    fewer = write_preview(dataset, tmp_path / "fewer.html", per_scene=2)
+    for path, hollow in ((one_file, 0), (fewer, 3)):
+        page = visit(path, "#scene=0")
+        _ready(page, "scene")
+        assert "turned about the vertical until the camera is in front (yaw)" in _text(page, ".cube figcaption")
+        assert page.locator(".camera.lost").count() == hollow
+        assert ("hollow" in _text(page, ".plan figcaption")) == bool(hollow)
+
+
 def test_everything_can_be_reached_by_keys(visit, with_packs, samples):
     page = visit(with_packs)
     _ready(page)

@@ -187,6 +187,16 @@ def test_the_held_out_loss_is_that_of_its_times_one_by_one(dataset, straight):
     assert found["total"] == found["scene"] + found["instance"]
 
 
+def test_the_held_out_loss_says_in_one_line_what_is_not_there(dataset, straight, tmp_path):
+    checkpoint = latest_checkpoint(straight / "runs" / "small-seed0")
+    with pytest.raises(DatasetError, match=r"split val of .* has no view 000012_999: a key is scene and view, such as"):
+        held_out_loss(checkpoint, dataset, split="val", keys=["000012_999"], device="cpu")
+    with pytest.raises(SpecError, match="device foo"):
+        held_out_loss(checkpoint, dataset, split="val", keys=[], device="foo")
+    with pytest.raises(CheckpointError, match="does not lie in the checkpoints folder of a run"):
+        held_out_loss(tmp_path / "step_0000001", dataset, split="val", keys=[], device="cpu")
+
+
 def test_a_finished_study_does_nothing_and_an_added_arm_or_seed_costs_only_itself(dataset, straight, tmp_path):
     made = []
 

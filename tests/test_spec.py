@@ -18,6 +18,45 @@ def test_a_mistyped_field_is_told_what_may_have_been_meant():
         load_spec("rand-15K")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (
+            {"layout": {"table_probabilty": 1}},
+            "layout.table_probabilty: .*no such field; did you mean layout.table_prob",
+        ),
+        ({"splits": {"train": {"frist": 0}}}, "splits.train.frist: .*did you mean splits.train.first?"),
+        ({"splits": {"No good": {"frist": 0}}}, "splits.No good.frist: .*did you mean splits.No good.first?"),
+        ({"split": {}, "splits": ...}, "split: .*did you mean splits?"),
+        ({"xyzzy": 1}, "xyzzy: a dataset spec has no such field$"),
+        ({"layout": {"objects": 3}}, r"layout.objects: two numbers, \[least, most\], not 3$"),
+        ({"layout": {"objects": [3]}}, r"layout.objects: two numbers, \[least, most\], not \[3\]$"),
+        ({"ground": {"albedo": [0, 0.5, 1]}}, r"ground.albedo: two numbers, \[least, most\], not \[0, 0.5, 1\]$"),
+        ({"scene_glb": "val"}, "scene_glb: a list of splits' names, not 'val'$"),
+        ({"layout": None}, "layout: a mapping of fields, not nothing$"),
+        ({"splits": ...}, "splits: missing$"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_what_belongs_there(wrong, line):
+    data = {name: value for name, value in {**SMALL, **wrong}.items() if value is not ...}
+    with pytest.raises(SpecError, match=f"^mine.yaml: {line}"):
+        parse_spec(data, where="mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: small\n seed: 1\n", "line 2, column 6: mapping values are not allowed here"),
+        ("name: small\nsplits: [1\n", "line 3, column 1: .* while parsing a flow sequence of line 2"),
+    ],
+)
+def test_broken_yaml_is_told_by_its_line(tmp_path, text, line):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=f"mine.yaml: not readable as YAML: {line}"):
+        load_spec(path)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_under_its_own_name(name):
     assert load_spec(name).name == name

@@ -27,6 +27,7 @@ from randscene.train import trainer as trainer_module
 from randscene.train.batch import LatentSource, build_batch
 from randscene.train.checkpoint import best_checkpoint, latest_checkpoint, list_checkpoints, read_state, read_tensors
 from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow
+from randscene.train.devices import choose_device
 from randscene.train.run_log import RunLog, read_metrics, read_validation
 from randscene.train.settings import OptimiserSettings, load_settings, with_overrides
 from randscene.train.structure_encoder import encode_voxels, load_encoder
@@ -274,12 +275,21 @@ def test_a_device_that_is_not_there_is_one_line(dataset, tmp_path, monkeypatch):
     for name, message in (
         ("cuda", "no CUDA device"),
         ("cuda:1", "no CUDA device"),
-        ("gpu", "no such kind"),
+        ("gpu", "no CUDA device"),
+        ("foo", "no such kind"),
         ("meta", "choose cpu or cuda"),
     ):
         with pytest.raises(SpecError, match=f"device {name}: .*{message}"):
             train([dataset], tiny(), tmp_path / "run", device=name)
     assert not (tmp_path / "run").exists()
+
+
+def test_gpu_is_a_word_for_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("gpu") == torch.device("cuda") and choose_device("gpu:1") == torch.device("cuda:1")
+    with pytest.raises(SpecError, match="device gpu:2: this machine has 2 CUDA devices"):
+        choose_device("gpu:2")
 
 
 def test_another_runs_folder_other_data_and_a_missing_dataset_are_refused_and_nothing_is_written(dataset, tmp_path):

@@ -438,8 +438,11 @@ def test_planning_again_changes_nothing_and_another_plan_is_refused(planned, loc
     write_plan(with_overrides(spec, ["verify.contact=0.5"]), lock, folder)  # tolerances decide nothing
     write_plan(spec, lock, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    for other, records in ((with_overrides(spec, ["seed=1"]), lock), (spec, lock[:-1])):
-        with pytest.raises(DatasetError, match="holds another plan"):
+    for other, records, difference in (
+        (with_overrides(spec, ["layout.gap=[0, 9]"]), lock, r"layout\.gap is .* there, \[0\.0, 9\.0\] here"),
+        (spec, lock[:-1], "its asset lock is another"),
+    ):
+        with pytest.raises(DatasetError, match=rf"holds another plan \({difference}\)"):
             write_plan(other, records, folder)
     # Nor if the description is gone, by the lock's and the recipes' own content.
     (folder / "plan.json").unlink()

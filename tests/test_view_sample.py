@@ -75,6 +75,14 @@ def test_instance_pictures_and_voxels_make_up_the_scene(sample):
     assert np.array_equal(union, sample.scene_coords())
 
 
+@pytest.mark.parametrize("number", [0, -1, 99, np.uint8(0)])
+def test_an_instance_that_there_is_not_is_told_with_those_that_there_are(sample, number):
+    for parts in (sample.instance_coords, sample.instance_rgb):
+        message = f"sample {sample.key} has no instance {number}: its instances are 1 to {sample.n_instances}"
+        with pytest.raises(IndexError, match=message):
+            parts(number)
+
+
 BROKEN_FIELDS = {
     "rgb": (lambda s: {"rgb": s.rgb[..., :2]}, "rgb is"),
     "rgb and ids of other sizes": (lambda s: {"ids": s.ids[1:]}, "ids is"),

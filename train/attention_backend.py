@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from randscene.errors import SpecError
+from randscene.extras import install_command
 
 _TORCH = {
     "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
@@ -53,7 +54,7 @@ def attention_backend(name: str) -> Iterator[None]:
     if name not in BACKENDS:
         raise SpecError(f"attention backend {name}: known are {', '.join(BACKENDS)}")
     if name == "flash4" and not flash4_installed():
-        raise SpecError("attention backend flash4: install it with pip install 'randscene[flash]', or choose cudnn")
+        raise SpecError(f"attention backend flash4: install it with {install_command('flash')}, or choose flash")
     before, _kernel = _kernel, _flash4() if name == "flash4" else None
     try:
         # What does not go to FlashAttention-4 must not reach cuDNN's backward pass either.

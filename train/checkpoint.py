@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from randscene.canonical_json import dumps
 from randscene.errors import CheckpointError, SpecError
-from randscene.files import explain_os_errors, fsync_folder, sha256_of, write_atomic
+from randscene.files import explain_os_errors, fsync, sha256_of, write_atomic
 from randscene.train.settings import RunSettings, parse_settings
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def save_checkpoint(
             for name, named in tensors.items():
                 path = temporary / f"{name}.safetensors"
                 save_file({key: value.detach().cpu().contiguous() for key, value in named.items()}, path)
-                _fsync(path)
+                fsync(path)
             state = {
                 "schema": SCHEMA_VERSION,
                 "step": step,
@@ -166,7 +166,7 @@ def save_checkpoint(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        fsync_folder(folder.parent)
+        fsync(folder.parent)
         best = _best(list_checkpoints(run))
         for old in list_checkpoints(run)[: -settings.keep_checkpoints]:
             if old != best:
@@ -308,11 +308,3 @@ def load_optimiser(module: "nn.Module", optimiser: "Optimizer", tensors: Mapping
             raise CheckpointError(f"{where} has no optimiser state that fits {name}")
         restored[index[id(parameter)]] = state
     optimiser.load_state_dict({"state": restored, "param_groups": optimiser.state_dict()["param_groups"]})
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,6 +8,8 @@ from randscene.errors import SpecError
 def choose_device(name: str | None = None) -> torch.device:
     """`cpu`, `cuda` or `cuda:N` as a device; where nothing is asked for, CUDA if there is such a device.
 
+    `gpu`, the word of `randscene generate`, is taken as `cuda`.
+
     Raises
     ------
     SpecError
@@ -16,7 +18,7 @@ def choose_device(name: str | None = None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda{name[3:]}" if name == "gpu" or name.startswith("gpu:") else name)
     except RuntimeError as error:
         raise SpecError(f"device {name}: there is no such kind; choose cpu or cuda") from error
     if device.type not in ("cpu", "cuda"):

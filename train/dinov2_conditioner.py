@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from randscene import seeding
 from randscene.errors import CheckpointError, SpecError
+from randscene.extras import install_command
 from randscene.files import sha256_of
 from randscene.train.image_conditioner import unit_range
 from randscene.train.layers import fan_in_normal, fill, stream_dtype
@@ -254,7 +255,7 @@ def empty_backbone(architecture: Architecture) -> nn.Module:
         config_class, model_class = transformers.Dinov2WithRegistersConfig, transformers.Dinov2WithRegistersModel
     except (ImportError, AttributeError) as error:
         raise CheckpointError(
-            'the image encoder dinov2 needs the package transformers, 4.57 or newer: pip install "randscene[train]"'
+            f"the image encoder dinov2 needs the package transformers, 4.57 or newer: {install_command('train')}"
         ) from error
     config = config_class(
         hidden_size=architecture.channels,

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from randscene import seeding
+from randscene.errors import DatasetError
 from randscene.train.batch import LatentSource
 from randscene.train.checkpoint import load_run_settings, read_state
-from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow
+from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow, run_of
+from randscene.train.devices import choose_device
 from randscene.train.flow_matching import grouped_flow_loss
 from randscene.train.image_conditioner import prepare_images
 from randscene.train.settings import RunSettings
@@ -70,16 +72,22 @@ def held_out_loss(
     Raises
     ------
     CheckpointError
-        If the checkpoint is damaged, or latents must be encoded and the encoder cannot be loaded.
+        If the checkpoint is damaged or lies in no run, or latents must be encoded and the encoder cannot be loaded.
     DatasetError
-        If the dataset is of another frame or encoder than the run's, or cannot be read.
+        If the dataset is of another frame or encoder than the run's, has no such view, or cannot be read.
+    SpecError
+        If there is no such device.
     """
-    settings = load_run_settings(checkpoint.parent.parent)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_conditioned_flow(checkpoint).to(place)
-    source = LatentSource(settings, sha256=read_state(checkpoint).data["encoder"]["sha256"], device=str(place))
+    settings = load_run_settings(run_of(checkpoint))
+    place = choose_device(device)
     data = open_split(url, split, settings.data.encoder)
     index = {key: number for number, key in enumerate(data.keys)}
+    unknown = next((key for key in keys if key not in index), None)
+    if unknown is not None:
+        where = url if split is None else f"split {split} of {url}"
+        raise DatasetError(f"{where} has no view {unknown}: a key is scene and view, such as {data.keys[0]}")
+    model = load_conditioned_flow(checkpoint).to(place)
+    source = LatentSource(settings, sha256=read_state(checkpoint).data["encoder"]["sha256"], device=str(place))
     losses = {}
     for done, key in enumerate(keys, start=1):
         losses[key] = _loss(model, data[index[key]], source, settings, seed=seed, device=place)

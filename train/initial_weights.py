@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from randscene.errors import CheckpointError
 from randscene.files import sha256_of
 from randscene.train import checkpoint as checkpoints
-from randscene.train.published import FLOW_STEM, find_model, is_repository, load_strict, read_config, read_tensors
+from randscene.train.published import (
+    FLOW_STEM,
+    find_model,
+    is_repository,
+    load_strict,
+    read_config,
+    read_tensors,
+    refuse_mistyped_run,
+)
 from randscene.train.torch_file import SUFFIXES, read_torch_file
 
 if TYPE_CHECKING:
@@ -109,6 +117,7 @@ def _find(source: str) -> tuple[Path, bool]:
     if not path.is_dir():
         if path.exists():
             raise CheckpointError(f"{path} is no file of weights: give a .safetensors or .pt file, or a folder")
+        refuse_mistyped_run(source)
         if not is_repository(source):
             raise CheckpointError(
                 f'no folder or file "{source}": give a run or one of its checkpoints, a folder that holds '

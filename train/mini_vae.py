@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from randscene.errors import CheckpointError, DatasetError, RandsceneError
 from randscene.files import atomic_writer, write_atomic
+from randscene.train.devices import choose_device
 from randscene.train.mini_vae_network import (
     DECODER_ARGS,
     ENCODER_ARGS,
@@ -290,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help="default: OUT with the suffix .resume.safetensors")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     parser.add_argument("--stop-after", type=float, help="minutes after which this run stops; go on with --resume")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cpu or cuda; cuda where there is one by default")
     for field in dataclasses.fields(MiniVaeSettings):
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
@@ -320,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = {field.name for field in dataclasses.fields(MiniVaeSettings)}
         settings = MiniVaeSettings(**{name: value for name, value in vars(args).items() if name in names})
         torch.backends.cudnn.benchmark = True  # shapes never change, and training need not be reproducible
-        trainer = MiniVaeTrainer(pack, settings, torch.device(args.device))
+        trainer = MiniVaeTrainer(pack, settings, choose_device(args.device))
         checkpoint = args.checkpoint or args.out.with_suffix(".resume.safetensors")
         if args.resume:
             trainer.restore(checkpoint)

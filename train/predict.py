@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from randscene.canonical_json import digest
 from randscene.train.batch import check_frame, same_frame
+from randscene.train.devices import choose_device
 from randscene.train.generation import generate_latents
 from randscene.train.image_conditioner import prepare_images
 from randscene.train.prediction_folder import PredictedView, finished_prediction, write_prediction
@@ -67,7 +68,7 @@ class Predictor:
     Raises
     ------
     CheckpointError, SpecError
-        See `find_source` and `PredictionSource.load`.
+        See `find_source`, `choose_device` and `PredictionSource.load`.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Predictor:
         self.settings = found.settings
         self.sampling = sampling or found.settings.sampling
         self.seed, self.smoothing = seed, smoothing
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device)
         self.loaded = found.load(str(self.device))
         self.model, self.decoder = self.loaded.flow.to(self.device), self.loaded.decoder
 

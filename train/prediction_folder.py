@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randscene.errors import PredictionError
-from randscene.files import explain_os_errors, fsync_folder, temporary_name, write_atomic
+from randscene.files import explain_os_errors, fsync, temporary_name, write_atomic
 from randscene.shards.sample_codec import npz_bytes
 from randscene.train.prediction_view import View
 from randscene.train.stage_two_mesh import TexturedMesh, textured_glb
@@ -225,7 +225,7 @@ def _write(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        fsync_folder(folder.parent)
+        fsync(folder.parent)
 
 
 def _give_name(temporary: Path, folder: Path) -> None:

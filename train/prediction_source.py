@@ -22,6 +22,7 @@ from randscene.train.checkpoint import (
     read_state,
 )
 from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow, load_published_flow, run_of
+from randscene.train.published import refuse_mistyped_run
 from randscene.train.settings import RunSettings, load_settings, with_overrides
 from randscene.train.structure_encoder import MINI, LoadedDecoder, load_decoder
 
@@ -149,7 +150,7 @@ def find_source(
     Raises
     ------
     CheckpointError
-        If a run has no such checkpoint, or a checkpoint does not lie in a run.
+        If a run has no such checkpoint, a checkpoint does not lie in a run, or a path is mistyped.
     SpecError
         If the settings are not valid, or an option does not belong to this kind of source.
     """
@@ -169,6 +170,7 @@ def find_source(
         else:
             checkpoint = best_checkpoint(path) if best else latest_checkpoint(path)
         return PredictionSource(name=name, settings=load_run_settings(run_of(checkpoint)), checkpoint=checkpoint)
+    refuse_mistyped_run(name)
     settings = with_overrides(load_settings(preset or PUBLISHED_PRESET), overrides)
     if settings.conditioner.kind != "dinov2":
         raise SpecError(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from randscene.errors import CheckpointError, first_line
+from randscene.extras import install_command
+from randscene.settings_file import did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,6 +57,32 @@ def find_model(source: str, stem: str) -> ModelFiles:
 def is_repository(source: str) -> bool:
     """Whether text has the form of a Hugging Face id, `owner/name`, rather than that of a path."""
     return source.count("/") == 1 and not source.startswith((".", "/", "~"))
+
+
+def refuse_mistyped_run(source: str) -> None:
+    """Tell a path that is not there from a Hugging Face id, before the network is asked for it.
+
+    Text is a path if its first part is a folder here: nobody who names a run in `runs` means the owner `runs`.
+
+    Raises
+    ------
+    CheckpointError
+        If it is a path of nothing; with what is there and most like it.
+    """
+    path = Path(source)
+    here = Path(*path.parts[:1])
+    if path.exists() or len(path.parts) < 2 or not here.is_dir():
+        return
+    missing = path.name
+    for part in path.parts[1:]:
+        if not (here / part).is_dir():
+            missing = part
+            break
+        here /= part
+    there = sorted(child.name for child in here.iterdir() if not child.name.startswith("."))
+    holds = f"; it holds {', '.join(there[:5])}{', ...' * (len(there) > 5)}" if there else "; it is empty"
+    hint = did_you_mean(missing, there) or holds
+    raise CheckpointError(f"no run or weights at {source}: there is no {missing} in {here}{hint}")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -119,7 +147,7 @@ def fetch(repository: str, member: str, wanted: str) -> Path:
         hub_errors = importlib.import_module("huggingface_hub.errors")
     except ImportError as error:
         raise CheckpointError(
-            f'"{repository}" is no folder here, and fetching it needs huggingface_hub: install it, {hint}'
+            f'"{repository}" is no folder here, and fetching it needs huggingface_hub: {install_command("hub")}, {hint}'
         ) from error
     try:
         return Path(hub.hf_hub_download(repository, member))

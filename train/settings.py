@@ -23,15 +23,25 @@ class ModelSettings:
     resolution: int = 16
     """Side of the latent grid."""
     in_channels: int = 8
+    """Of a latent's cell."""
     out_channels: int = 8
+    """Of the velocity, which has the latent's shape."""
     model_channels: int = 1024
+    """Width of the transformer."""
     cond_channels: int = 1024
+    """Width of the condition's tokens; `conditioner.channels` must equal it."""
     num_blocks: int = 24
+    """Blocks of the transformer."""
     num_heads: int = 16
+    """Heads of attention; must divide `model_channels`."""
     mlp_ratio: float = 4.0
+    """Width of a block's feed-forward layer over `model_channels`."""
     patch_size: int = 1
+    """Side of the cells that are one token; 1 makes 4,096 tokens of 16 x 16 x 16 cells."""
     qk_rms_norm: bool = True
+    """Normalise queries and keys of self-attention."""
     qk_rms_norm_cross: bool = False
+    """The same in the attention to the condition."""
     sca_blocks: tuple[int, ...] = (10, 11, 12, 13, 14)
     """Blocks in which an instance also attends to the scene's keys and values."""
     detach_scene_kv: bool = False
@@ -56,9 +66,13 @@ class ConditionerSettings:
     image_size: int = 518
     """Side of the square crop that the encoder sees, pixels."""
     patch_size: int = 14
+    """Side of the square that is one token, pixels."""
     channels: int = 1024
+    """Width of the tokens; `model.cond_channels` must equal it."""
     num_blocks: int = 24
+    """Blocks of the encoder; of `mini` they may be none."""
     num_heads: int = 16
+    """Heads of attention; must divide `channels`."""
     source: str = "facebook/dinov2-with-registers-large"
     """Weights of `dinov2`: a Hugging Face id, a folder in that layout, a torch.hub file, or `random` (to try the
     code without them)."""
@@ -76,8 +90,11 @@ class DataSettings:
     """What a step reads. A step holds `scenes_per_step` groups of one scene and `instances_per_scene` instances."""
 
     split: str = "train"
+    """Of each dataset."""
     frame: Literal["yaw", "full", "canonical"] = "yaw"
+    """Frame of the voxels; the datasets' must be the same."""
     azimuth_offset_deg: float = 0.0
+    """The azimuth that counts as zero in that frame, degrees; the datasets' must be the same."""
     encoder: str = "microsoft/TRELLIS-image-large"
     """Sparse-structure encoder of the latents: `mini` (embedded), a folder, or a Hugging Face id."""
     scenes_per_step: int = 64
@@ -104,16 +121,21 @@ class OptimiserSettings:
     """Loss and optimiser. Defaults: I-Scene (rate, steps, batch) over TRELLIS's release (everything else)."""
 
     steps: int = 130_000
+    """Of the whole run."""
     lr: float = 5e-5
+    """AdamW's rate."""
     warmup_steps: int = 0
     """Steps over which the rate rises linearly to `lr`."""
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine` falls to a tenth of `lr` over `steps`."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's."""
     weight_decay: float = 0.0
+    """AdamW's."""
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
     ema_decay: float = 0.9999
+    """Of the moving average of the weights, which is what predicts."""
     ema_warmup: bool = False
     """Use min(decay, (1 + step) / (10 + step)): a run of few steps then has a useful average."""
     condition_dropout: float = 0.1
@@ -121,6 +143,7 @@ class OptimiserSettings:
     t_mean: float = 1.0
     """t = sigmoid(normal(t_mean, t_std))."""
     t_std: float = 1.0
+    """Of the same normal distribution."""
     scene_weight: float = 1.0
     """Weight of the scene branch's loss against the mean over instances."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -144,11 +167,13 @@ class SamplingSettings:
     """Euler sampler with classifier-free guidance, v = (1 + w) v_cond - w v_uncond."""
 
     steps: int = 25
+    """Of the sampler."""
     cfg_strength: float = 3.0
     """w; "w = 3" is what others call a guidance scale of 4."""
     cfg_interval: tuple[float, float] = (0.5, 1.0)
     """Guidance is applied while t lies in this interval, ends included."""
     rescale_t: float = 3.0
+    """r: evenly spaced times t become r t / (1 + (r - 1) t), so that more of them lie near the noise, t = 1."""
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps: must be at least 1")
@@ -197,7 +222,9 @@ class RunSettings:
     """Everything that decides what a run computes; two runs of equal settings and data give equal weights."""
 
     name: str
+    """What the run is called."""
     seed: int = 0
+    """Of the first weights, the order of the data, the noise and the times."""
     init: str = ""
     """Where the flow's first weights come from: a Hugging Face id or folder in the hub's layout, a `.safetensors` or
     `.pt` file, a run or one of its checkpoints. Empty: drawn from the seed."""
@@ -206,6 +233,7 @@ class RunSettings:
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     keep_checkpoints: int = 3
+    """So many of the newest are kept, and the best one."""
     model: ModelSettings = field(default_factory=ModelSettings)
     conditioner: ConditionerSettings = field(default_factory=ConditionerSettings)
     data: DataSettings = field(default_factory=DataSettings)

@@ -77,6 +77,7 @@ function drawPlan(scene, onCamera, onPoint) {
 
   return {
     svg,
+    missing: cameras.length > views.length,
     select(index) {
       const { view, direction: [azimuth] } = views[index], [x, y] = at(azimuth);
       cameras.forEach((tick, number) => tick.classList.toggle("now", number === view));

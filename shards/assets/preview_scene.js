@@ -1,5 +1,12 @@
 /* The page of one scene: picture with ids, voxels, plan, all views, objects, recipe. */
 
+/* What the cube did to the scene, by the name of the frame. */
+const FRAMES = {
+  yaw: "turned about the vertical until the camera is in front",
+  full: "turned until the camera looks straight in",
+  canonical: "not turned",
+};
+
 class ScenePage {
   constructor(node, onView) {
     this.node = node;
@@ -75,7 +82,9 @@ class ScenePage {
       this.plan = drawPlan(data, (place) => this.onView(firstView[scene] + place), this.point);
       this.planBox.append(this.plan.svg);
       const { region, gap, expansions, tries } = data.plan;
-      this.captions[2].textContent = `From above: discs, dashed by half the gap of ${gap.toFixed(2)} m; region ${region.toFixed(2)} m, ${tries.toLocaleString("en")} tries, ${plural(expansions, "expansion")}`;
+      this.captions[2].textContent = `From above: outlines, discs, and dashed around them half the gap of ${gap.toFixed(2)} m. ` +
+        `${plural(tries, "place")} tried in a region of ${region.toFixed(2)} m, enlarged ${plural(expansions, "time")}. ` +
+        `Arrows: the cameras' directions${this.plan.missing ? ", hollow where the view is not shown here" : ""}`;
     } else {
       this.captions[2].textContent = "No recipe of this scene";
     }
@@ -128,7 +137,7 @@ class ScenePage {
     }
     const [azimuth, elevation] = view.direction;
     this.captions[0].textContent = `View ${pad(view.view, 3)}: azimuth ${azimuth.toFixed(0)}°, elevation ${elevation.toFixed(0)}°`;
-    this.captions[1].textContent = `${plural(view.ends.at(-1), "surface voxel")} of 64³, frame ${view.frame}`;
+    this.captions[1].textContent = `${plural(view.ends.at(-1), "surface voxel")} of 64³, ${FRAMES[view.frame] ?? "in the frame"} (${view.frame})`;
     this.stage.marks.setAttribute("aria-label", `Picture of view ${view.view} with ids of ${plural(this.rows.length, "object")}`);
     this.rows.forEach((row, other) => {
       const alone = view.unoccluded[other], share = row.querySelector(".share");
