@@ -67,7 +67,8 @@ def read_gltf(path: Path) -> tuple[dict[str, Any], bytes]:
     if path.suffix.lower() == ".glb":
         text, chunk = _unpack_glb(path, data)
     try:
-        header = _without_nulls(json.loads(text.decode(), parse_constant=_refuse_constant))
+        header = json.loads(text.decode(), parse_constant=_refuse_constant)
+        cleaned = _without_nulls(header)
     except (ValueError, RecursionError) as error:
         raise AssetError("unreadable", f"{path}: its JSON cannot be read: {error}") from error
     if not isinstance(header, dict) or not isinstance(header.get("asset"), dict):
@@ -76,7 +77,7 @@ def read_gltf(path: Path) -> tuple[dict[str, Any], bytes]:
     if version != "2.0":
         raise AssetError("unreadable", f"{path}: glTF version {version!r}, but only 2.0 can be read")
     check_schema(header)
-    return header, chunk
+    return cleaned, chunk
 
 
 def _unpack_glb(path: Path, data: bytes) -> tuple[bytes, bytes]:
