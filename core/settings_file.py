@@ -48,11 +48,11 @@ def read_settings_file(name_or_path: str | Path, *, presets: Path, kind: str) ->
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {_what_is_wrong(error)}") from error
+        raise SpecError(f"{path}: not readable as YAML: {yaml_fault(error)}") from error
     return data
 
 
-def _what_is_wrong(error: Exception) -> str:
+def yaml_fault(error: Exception) -> str:
     """One line of what a reader of YAML says, with the place in the file where it knows that."""
     mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     if mark is None:

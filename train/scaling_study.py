@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from randscene.errors import SpecError, first_line
+from randscene.errors import SpecError
+from randscene.settings_file import yaml_fault
 from randscene.train.protocols import PROTOCOLS
 from randscene.train.settings import RunSettings, load_settings, parse_settings, preset_names, with_overrides
 from randscene.train.settings_record import FieldError, record, require
@@ -236,7 +237,7 @@ def load_study(path: Path) -> Study:
     except FieldError as error:
         raise SpecError(f"{path}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {first_line(error)}") from error
+        raise SpecError(f"{path}: not readable as YAML: {yaml_fault(error)}") from error
     return parse_study(data, where=str(path), folder=path.parent)
 
 
