@@ -17,7 +17,7 @@ SCRIPT = """
 import os, sys, time
 from randscene.worker_pool import worker_pool
 def work(seconds):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # in one piece: both write to one pipe
     time.sleep(seconds)
     return seconds
 if __name__ == "__main__":
