@@ -350,6 +350,30 @@ def test_the_rate_warms_up_and_follows_its_schedule():
     assert rates[0] == 1.0 and rates[100] == pytest.approx(0.1) and rates == sorted(rates, reverse=True)
 
 
+def test_the_image_encoder_has_a_rate_of_its_own(dataset, tmp_path):
+    still = train(
+        [dataset], tiny("optimiser.steps=2", "optimiser.conditioner_lr_scale=0", "checkpoint_every=1"), tmp_path / "0"
+    )
+    first, last = list_checkpoints(tmp_path / "0")
+    assert still.checkpoint == last
+    moved = {
+        name: [
+            not torch.equal(value, read_tensors(last, name)[key]) for key, value in read_tensors(first, name).items()
+        ]
+        for name in ("conditioner", "model")
+    }
+    assert any(moved["model"]) and not any(moved["conditioner"])
+    # At half the rate AdamW's first step is half as long, whatever the gradient.
+    lengths = []
+    for scale in (1, 0.5):
+        settings = tiny("optimiser.steps=1", f"optimiser.conditioner_lr_scale={scale}")
+        report = train([dataset], settings, tmp_path / f"run{scale}")
+        start = ConditionedFlow(settings).conditioner.state_dict()
+        after = read_tensors(report.checkpoint, "conditioner")
+        lengths.append(max(float((after[key] - value).abs().max()) for key, value in start.items()))
+    assert lengths[1] == pytest.approx(lengths[0] / 2, rel=1e-3)
+
+
 def under_torchrun(tmp_path, dataset, run, settings, *more):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -170,6 +170,8 @@ class MiniConditioner(nn.Module):
                     nn.init.zeros_(module.bias)
         for block in self.blocks:
             assert isinstance(block, _Block)
+            # Logits of at most 4, not 8: sharp attention has learnt switches from one token to another.
+            nn.init.constant_(block.attn.q_rms_norm.gamma, 0.5)
             for layer in (block.attn.to_out, block.mlp.mlp[2]):
                 assert isinstance(layer, Linear)
                 fill(layer.weight, fan_in_normal(0.2), generator)

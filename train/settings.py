@@ -124,6 +124,8 @@ class OptimiserSettings:
     """Of the whole run."""
     lr: float = 5e-5
     """AdamW's rate."""
+    conditioner_lr_scale: float = 1.0
+    """Rate of the image encoder over `lr`. One that is trained from scratch beside the flow wants about a tenth."""
     warmup_steps: int = 0
     """Steps over which the rate rises linearly to `lr`."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -152,6 +154,7 @@ class OptimiserSettings:
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps: must be at least 1")
         require(self.lr > 0, "lr: must be positive")
+        require(self.conditioner_lr_scale >= 0, "conditioner_lr_scale: must not be negative")
         require(self.warmup_steps >= 0, "warmup_steps: must not be negative")
         require(all(0 <= beta < 1 for beta in self.betas), "betas: must lie in [0, 1)")
         require(self.weight_decay >= 0, "weight_decay: must not be negative")

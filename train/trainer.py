@@ -176,9 +176,11 @@ class _Trainer:
         self.average = self.model.average()
         for place in (self.model, self.average):
             place.to(group.device)
-        self.parameters = [parameter for part in self.model.parts().values() for parameter in part.parameters()]
+        parts = {name: list(part.parameters()) for name, part in self.model.parts().items()}
+        self.parameters = [parameter for part in parts.values() for parameter in part]
+        scales = {"conditioner": settings.optimiser.conditioner_lr_scale}
         self.optimiser = torch.optim.AdamW(
-            self.parameters,
+            [{"params": part, "lr_scale": scales.get(name, 1.0)} for name, part in parts.items()],
             lr=settings.optimiser.lr,
             betas=settings.optimiser.betas,
             weight_decay=settings.optimiser.weight_decay,
@@ -285,7 +287,7 @@ class _Trainer:
         settings, group = self.settings.optimiser, self.group
         rate = learning_rate(settings, self.step)
         for parameters in self.optimiser.param_groups:
-            parameters["lr"] = rate
+            parameters["lr"] = rate * parameters["lr_scale"]
         self.optimiser.zero_grad(set_to_none=True)
         self.by_time.clear()
         for number, (batch, draws) in enumerate(parts):
