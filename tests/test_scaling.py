@@ -240,6 +240,20 @@ def test_a_changed_arm_or_set_is_refused_with_its_field_named(dataset, straight,
     assert report_bytes(straight) == before
 
 
+def test_a_study_is_read_by_a_version_that_has_more_settings(dataset, straight, tmp_path):
+    """One that its study does not know had its default then; another value is another arm."""
+    out = Path(shutil.copytree(straight, tmp_path / "out"))
+    for path in (out / "arms").iterdir():
+        record = json.loads(path.read_text())
+        assert record.pop("optimiser.conditioner_lr_scale") == 1.0 and record.pop("optimiser.betas")
+        path.write_text(json.dumps(record))
+    assert StudyFolder(study_of(content(dataset)), out).plan().done
+    data = content(dataset)
+    data["arms"]["small"] |= {"set": [*data["arms"]["small"]["set"], "optimiser.conditioner_lr_scale=0.1"]}
+    with pytest.raises(CheckpointError, match=r"arm small .*conditioner_lr_scale differs"):
+        StudyFolder(study_of(data), out).plan()
+
+
 def test_other_data_under_the_same_name_and_scores_of_another_checkpoint_are_refused(dataset, straight, tmp_path):
     other = make_dataset(
         tmp_path / "other",

@@ -113,6 +113,20 @@ def test_a_mistyped_setting_is_told_what_may_have_been_meant(wrong, meant):
         with_overrides(load_settings("mini"), ["xyzzy.lr=1"])
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"optimizer": {"lr": 1e-4}}, r"x: optimizer: unknown setting; known are .*; did you mean optimiser\?$"),
+        ({"optimiser": {"warmup_step": 3}}, r"x: optimiser\.warmup_step: .*; did you mean warmup_steps\?$"),
+        ({"optimiser": {"xyzzy": 3}}, r"x: optimiser\.xyzzy: unknown setting; known are [a-z_, ]+$"),
+        ({3: 3}, r"x: 3: unknown setting; known are [a-z_, ]+$"),
+    ],
+)
+def test_an_unknown_field_of_a_file_is_told_what_may_have_been_meant(data, said):
+    with pytest.raises(SpecError, match=said):
+        parse_settings({"name": "x", **data}, where="x")
+
+
 def test_a_settings_file_may_be_given_by_path(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({**load_settings("mini").to_dict(), "name": "own", "optimiser": {"lr": "2e-4"}}))

@@ -1,7 +1,6 @@
 """What the scores of a study say: means over seeds, paired comparisons, curves over sizes."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,28 +9,12 @@ from numpy.typing import NDArray
 
 from randscene import seeding
 from randscene.train.evaluation_statistics import scene_of
+from randscene.train.scaling_measures import measure_of, measures
 from randscene.train.scaling_plan import StudyFolder, read_piece
 from randscene.train.scaling_statistics import Interval, PowerLawFit, fit_power_law, over_seeds, paired_difference
 from randscene.train.scaling_study import Arm, Study
 from randscene.train.scaling_units import Plan, Unit
 
-HEADLINES = {
-    "loss": {"total": "loss"},
-    "protocol": {
-        "scene_cd_squared": "scene CD²",
-        "scene_f_score": "scene F",
-        "scene_aabb_iou": "scene box IoU",
-        "object_cd_squared": "object CD²",
-        "object_f_score": "object F",
-        "voxel_iou": "voxel IoU",
-        "centre_error": "centre error",
-        "yaw_error_deg": "yaw error, degrees",
-        "duplicate_rate": "duplicates",
-    },
-}
-"""What tables, curves and comparisons show of each kind, and how it is called; `table.json` has the means of all."""
-SHARES = ("f_score", "iou", "missing", "_rate")
-"""Endings of metrics that lie in [0, 1]."""
 Place = tuple[str, str]
 """An evaluation set and a metric."""
 
@@ -96,12 +79,25 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gap:
+    """What an arm still lacks."""
+
+    arm: str
+    set: str | None
+    """The evaluation set; None where the run itself is not trained to its end."""
+    kind: str | None
+    """`loss` or a protocol; None with the set."""
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """All that the report says."""
 
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
     curves: tuple[Curve, ...]
+    gaps: tuple[Gap, ...]
     units: int
     units_done: int
 
@@ -138,24 +134,51 @@ def findings(study: Study, plan: Plan, results: Sequence[Result]) -> Findings:
                 cells[arm.name, place] = Cell(
                     arm=arm, scenes=scenes[arm.name], set=place[0], metric=place[1], values=values, mean=mean
                 )
-    headlines = [place for place in measured if headline(place[1])]
+    shown = shown_places(study, measured)
     comparisons = (
         _comparison(first, second, place, of(first, place), of(second, place))
         for first, second in study.comparisons
-        for place in headlines
+        for place in shown
     )
     curves = (
         _curve(family, place, [(cells[arm.name, place], of(arm.name, place)) for arm in arms if of(arm.name, place)])
         for family, arms in study.families().items()
-        for place in headlines
+        for place in shown
     )
     return Findings(
         cells=tuple(cells.values()),
         comparisons=tuple(one for one in comparisons if one is not None),
         curves=tuple(one for one in curves if one is not None),
+        gaps=gaps(study, plan),
         units=len(plan.units),
         units_done=sum(unit.done for unit in plan.units),
     )
+
+
+def shown_places(study: Study, measured: Collection[Place]) -> list[Place]:
+    """What tables and curves show of what is measured: set by set, protocols in the study's order, then the loss."""
+    return [
+        place
+        for wanted in study.evaluation
+        for kind in (*wanted.protocols, "loss")
+        for place in ((wanted.name, f"{kind}/{column}") for column in measures(kind))
+        if place in measured
+    ]
+
+
+def gaps(study: Study, plan: Plan) -> tuple[Gap, ...]:
+    """What is not there yet, arm by arm: runs that are not trained, then what trained ones are not scored by."""
+    seeds: dict[tuple[str, str | None, str | None], list[int]] = {}
+    for arm in study.arms:
+        units = [unit for unit in plan.units if unit.arm.name == arm.name]
+        for unit in units:
+            if not unit.trained:
+                seeds.setdefault((arm.name, None, None), []).append(unit.seed)
+        for unit in units:
+            for piece in unit.pieces:
+                if unit.trained and not piece.done:
+                    seeds.setdefault((arm.name, piece.set, piece.kind), []).append(unit.seed)
+    return tuple(Gap(arm=arm, set=name, kind=kind, seeds=tuple(of)) for (arm, name, kind), of in seeds.items())
 
 
 def _comparison(
@@ -182,26 +205,14 @@ def _comparison(
 def _curve(family: str, place: Place, runs: Sequence[tuple[Cell, Sequence[Result]]]) -> Curve | None:
     """The law through the arms of an entry of `sizes`, each with its runs; None if they share no view."""
     table, views = _same_views([one for _, found in runs for one in found])
-    if not table.size:
+    measure = measure_of(place[1])
+    if not table.size or measure is None:
         return None
     ends = np.cumsum([len(found) for _, found in runs])[:-1]
-    ceiling = 1.0 if place[1].endswith(SHARES) else math.inf
     rng = seeding.generator(0, "power law", family, *place)
     numbers = [cell.scenes for cell, _ in runs]
-    fit = fit_power_law(numbers, np.split(table, ends), rng, ceiling=ceiling, views=views)
+    fit = fit_power_law(numbers, np.split(table, ends), rng, ceiling=measure.ceiling, views=views)
     return Curve(family=family, set=place[0], metric=place[1], cells=tuple(cell for cell, _ in runs), fit=fit)
-
-
-def headline(metric: str) -> str | None:
-    """How tables call a metric; None if they leave it out."""
-    kind, _, column = metric.partition("/")
-    return HEADLINES["loss" if kind == "loss" else "protocol"].get(column)
-
-
-def title(metric: str) -> str:
-    """A headline metric's name, with its protocol."""
-    kind, name = metric.partition("/")[0], headline(metric) or metric
-    return name if kind == "loss" else f"{kind} {name}"
 
 
 def _same_views(results: Sequence[Result]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -247,9 +247,16 @@ class StudyFolder:
         begun = (self.out / "arms").is_dir()
         if self.out.exists() and not begun and (not self.out.is_dir() or any(self.out.iterdir())):
             raise CheckpointError(f"{self.out} is not empty and not a study: choose a new folder for --out")
+        # A setting that is younger than the study had its default in it.
+        younger = json.loads(json.dumps(_facts(RunSettings(name="defaults"))))
         for path, record in self._records:
-            if path.exists() and (different := differing(read_piece(path), {"schema": SCHEMA, **record})):
-                what = "arm" if path.parent.name == "arms" else "evaluation set"
+            if not path.exists():
+                continue
+            what = "arm" if path.parent.name == "arms" else "evaluation set"
+            there = read_piece(path)
+            if what == "arm":
+                there = {name: younger[name] for name in record.keys() & younger.keys()} | there
+            if different := differing(there, {"schema": SCHEMA, **record}):
                 raise CheckpointError(
                     f"{what} {path.stem} is not the one that {self.out} holds ({', '.join(different)} differs): "
                     "give it another name, or choose another --out"

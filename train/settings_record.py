@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from randscene.errors import SpecError
+from randscene.settings_file import did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -49,7 +50,8 @@ def record(cls: type[Record], data: object, at: tuple[str, ...], where: str) -> 
     known = {item.name: item for item in dataclasses.fields(cls)}
     for name in data:
         if name not in known:
-            raise SpecError(f"{where}: {'.'.join((*at, str(name)))}: unknown setting; known are {', '.join(known)}")
+            place, hint = ".".join((*at, str(name))), did_you_mean(str(name), known)
+            raise SpecError(f"{where}: {place}: unknown setting; known are {', '.join(known)}{hint}")
     for name, item in known.items():
         needed = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if needed and name not in data:
