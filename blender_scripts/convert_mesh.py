@@ -2,8 +2,8 @@
 
 Run as `python -m randscene.blender_scripts.convert_mesh --parent PID [--memory-bytes N] IN.fbx OUT.glb`. The result
 holds the meshes alone, at rest, with their materials and pictures, Y up: no armatures, animations, cameras or lights.
-One line of JSON on standard output says how it went: `status` (`ok` or a typed reason) and `message`. The same input
-gives the same bytes; `asset.extras.randscene` holds the input's SHA-256.
+One line of JSON on standard output says how it went: `status` (`ok`, a typed reason, or `refused` where the disk takes
+no more) and `message`. The same input gives the same bytes; `asset.extras.randscene` holds the input's SHA-256.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from randscene.blender_scripts import process_setup
-from randscene.blender_scripts.importer_errors import what_failed
-from randscene.errors import AssetError
+from randscene.blender_scripts.importer_errors import no_room, what_failed
+from randscene.errors import AssetError, RandsceneError
 from randscene.files import sha256_of, write_atomic
 
 SUFFIXES = (".fbx",)
@@ -44,6 +44,8 @@ def main() -> None:
         convert(arguments.source, arguments.target)
     except AssetError as error:
         answer = {"status": error.reason, "message": str(error)}
+    except RandsceneError as error:
+        answer = {"status": "refused", "message": str(error)}
     except MemoryError:
         answer = {"status": "out_of_memory", "message": f"{arguments.source}: needs more memory than allowed"}
     except Exception:
@@ -68,6 +70,8 @@ def convert(source: Path, target: Path) -> None:
     AssetError
         `needs_blender` if bpy cannot be imported, `conversion_failed` if Blender cannot read the file, `missing_file`
         or `unsafe_path` if a picture is not where the file says or not in its folder, `empty` without meshes.
+    RandsceneError
+        If the disk is full or cannot be written.
     """
     if source.suffix.lower() not in SUFFIXES:
         raise AssetError("unsupported_format", f"{source}: only {', '.join(SUFFIXES)} files are converted")
@@ -102,6 +106,8 @@ def convert(source: Path, target: Path) -> None:
             )
             data = written.read_bytes()
         except Exception as error:
+            if line := no_room(str(error), written):
+                raise RandsceneError(line) from error
             raise AssetError("conversion_failed", f"{source}: Blender cannot write it: {what_failed(error)}") from error
     write_atomic(target, _marked(data, digest))
 

@@ -16,6 +16,7 @@ from randscene.generator.dataset_folder import INFO, READERS, WORK, DatasetFolde
 from randscene.generator.failures import Failure
 from randscene.generator.planning import PlanContext, plan_scene
 from randscene.generator.render_device import settle_device
+from randscene.generator.worker_place import refuse_without_place
 from randscene.manifests import AssetRecord, DatasetSpec, attribution_markdown, load_lock, usable
 from randscene.manifests.lock import lock_text
 from randscene.ray_session import ray_session
@@ -110,7 +111,7 @@ def generate(
     DatasetError
         If the folder holds something else.
     RenderError
-        If this machine, or the cluster, has no such device.
+        If this machine, or the cluster, has no such device, or no machine of the cluster can hold a worker.
     RandsceneError
         If the disk or store is full or cannot be written, or a worker met a fault of the program.
     """
@@ -122,18 +123,22 @@ def generate(
     folder = DatasetFolder(store)
     begun = time.monotonic()
     with folder.claim(spec, identity) as hold:
-        fresh = _write_entrance(folder, spec, records, identity)
         states, unpack = _survey(folder, spec, identity, retry, check_shards)
         driver = BuildDriver(folder, spec, context, identity, states, max_staged_bytes, hold, progress)
         if driver.unfinished:
-            for state, sha256 in unpack:
-                state.staged = unpack_block(store.url, state.block, sha256, identity)
-                if not state.staged:
-                    log.warning("%s is damaged; it is built again", folder.shard_name(state.block))
             cpus = workers and workers * spec.render.threads
             with ray_session(ray_address, cpus=cpus, dashboard=dashboard) as ray:
+                # Before anything is written: what must change decides what the dataset is.
+                refuse_without_place(spec.render, ray.cluster_resources(), ray.nodes())
+                _write_entrance(folder, spec, records, identity)
+                for state, sha256 in unpack:
+                    state.staged = unpack_block(store.url, state.block, sha256, identity)
+                    if not state.staged:
+                        log.warning("%s is damaged; it is built again", folder.shard_name(state.block))
                 driver.run(ray, records, workers)
             fresh = True
+        else:
+            fresh = _write_entrance(folder, spec, records, identity)
         return _close(folder, spec, records, context, driver, fresh, time.monotonic() - begun)
 
 

@@ -20,6 +20,7 @@ from randscene.generator.planning import PlanContext
 from randscene.generator.render_device import actor_options
 from randscene.generator.scene_pool import ScenePool
 from randscene.generator.scene_task import SceneActor, SceneOutcome
+from randscene.generator.worker_place import waits_for
 from randscene.manifests import AssetRecord, DatasetSpec
 from randscene.ray_session import dashboard_url
 from randscene.shards.commit import remove_leftovers
@@ -39,6 +40,8 @@ PACKERS = 4
 TICK_S = 1.0
 RESIZE_S = 5.0
 """How often to look for machines that came or went."""
+PATIENCE_S = 15.0
+"""How long to be silent while no machine can hold a worker."""
 JOURNAL_S = 30.0
 """How often a line is added to the progress journal."""
 FREE_BYTES = 16 * 2**20
@@ -170,6 +173,7 @@ class BuildDriver:
         packers = self._packers = BlockPackers(ray)
         self._line_up()
         resized = ticked = float("-inf")
+        silent_until = time.monotonic() + PATIENCE_S
         room = 0
         while self._totals.shards < len(self.states):
             now = time.monotonic()
@@ -177,6 +181,9 @@ class BuildDriver:
                 resized = now
                 self._hold.check()
                 room = self._room(ray, workers)
+                if now >= silent_until and not pool.ready and (what := waits_for(options, ray.nodes())):
+                    silent_until = float("inf")  # once is enough
+                    log.warning("no worker can start yet: waiting for %s", what)
             pool.grow(min(self._scenes_left + pool.at_work, room))
             while self._ready and packers.at_work < PACKERS:
                 state = self._ready.popleft()

@@ -15,6 +15,7 @@ from randscene.generator.front3d_block import RoomBlock
 from randscene.generator.front3d_layout import Room
 from randscene.generator.front3d_settings import LICENCE, Front3dSettings
 from randscene.manifests import AssetRecord, attribution_markdown
+from randscene.settings_file import first_difference
 from randscene.shards.checksums import write_checksums
 from randscene.shards.dataset import DATASET_SCHEMA, read_info
 from randscene.shards.dataset_card import write_card
@@ -81,16 +82,26 @@ class Description:
         Raises
         ------
         DatasetError
-            If it holds another one.
+            If it holds another one: the message names the first field that differs.
         """
         info = _read_info(store)
         if info is not None and info["fingerprint"] != self.fingerprint:
             raise DatasetError(
-                f"{store.url} holds another dataset ({info.get('name')}, fingerprint {info['fingerprint'][:12]}, asked "
-                f"for {self.settings.name}, {self.fingerprint[:12]}); choose another --out, or the lists, splits, "
-                "options and software versions that it began with"
+                f"{store.url} holds another dataset ({info['name']}: {self._difference(info)}); choose another --out, "
+                "or the lists, splits, options and software versions that it began with"
             )
         return info is not None
+
+    def _difference(self, info: Mapping[str, Any]) -> str:
+        """What a dataset that is there was made with, and not asked for: the first field that differs, both values."""
+        held: dict[str, Any] = {**info["spec"], "versions": info.get("versions")}
+        # As it would be read back: a file has no tuples.
+        asked: dict[str, Any] = json.loads(json.dumps({**self.spec, "versions": self.versions}))
+        for content in (held, asked):
+            content.pop("name", None)
+            # A hash tells nobody anything: what is left when all else is equal has words of its own.
+            content["import"] = {key: value for key, value in content["import"].items() if key != "lists_sha256"}
+        return first_difference(held, asked) or "its room and furniture lists had other content"
 
     def open(self, store: Store, rooms: Mapping[str, Sequence[Room]]) -> None:
         """Write the files that make a folder a dataset, before any shard, so that a second run knows whose it is.

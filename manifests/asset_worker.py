@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from randscene.blender_scripts.importer_errors import no_room
 from randscene.errors import AssetError, RandsceneError
 from randscene.files import sha256_of, write_atomic
 
@@ -43,7 +44,8 @@ def perform(task: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `status` (`ok` or a typed reason), `message`, and when known `sha256`, `geometry`, `extents`, `bounds_min`,
+        `status` (`ok`, a typed reason, or `refused` for what is no fault of the file: a full disk, a file of other
+        content in its place), `message`, and when known `sha256`, `geometry`, `extents`, `bounds_min`,
         `n_faces`, `has_texture`, `support`, `reused` (the file was there with the right bytes).
     """
     path = Path(task["path"])
@@ -62,9 +64,11 @@ def perform(task: dict[str, Any]) -> dict[str, Any]:
         return {"status": "refused", "message": str(error), **facts}
     except MemoryError:
         return {"status": "out_of_memory", "message": f"{path}: needs more memory than allowed", **facts}
-    except FileNotFoundError:
-        return {"status": "missing_file", "message": f"{path}: no such file", **facts}
     except OSError as error:
+        if line := no_room(str(error), error.filename or "temporary files"):
+            return {"status": "refused", "message": line, **facts}
+        if isinstance(error, FileNotFoundError):
+            return {"status": "missing_file", "message": f"{path}: no such file", **facts}
         return {"status": "unreadable", "message": f"{path}: {error.strerror or error}", **facts}
 
 

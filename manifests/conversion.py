@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from randscene.errors import AssetError
+from randscene.blender_scripts.importer_errors import no_room
+from randscene.errors import AssetError, RandsceneError
 from randscene.files import sha256_of
 from randscene.manifests.gltf_header import read_gltf
 
@@ -36,6 +37,8 @@ def convert(original: Path, path: Path, *, timeout_s: float | None = None, memor
     ------
     AssetError
         `missing_file`, `needs_blender`, `timeout`, `conversion_failed`, or a reason of the converter.
+    RandsceneError
+        If a disk is full, or `path` cannot be written.
     """
     if not original.is_file():
         raise AssetError("missing_file", f"{original}: no such file")
@@ -59,10 +62,14 @@ def convert(original: Path, path: Path, *, timeout_s: float | None = None, memor
         status, message = answer["status"], answer["message"]
     except (ValueError, KeyError, TypeError) as error:
         words = done.stderr.decode(errors="replace").strip().splitlines()
+        if line := no_room("\n".join(words[-1:]), scratch):
+            raise RandsceneError(line) from error
         last = f": {words[-1][:200]}" if words else ""
         raise AssetError(
             "conversion_failed", f"{original}: Blender died (exit code {done.returncode}){last}"
         ) from error
+    if status == "refused":
+        raise RandsceneError(message)
     if status != "ok":
         raise AssetError(status, message)
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Self
 
+from randscene.blender_scripts.importer_errors import no_room
 from randscene.errors import RandsceneError
 from randscene.extras import install_command
 
@@ -63,7 +64,8 @@ class GuardedWorkers:
         Raises
         ------
         RandsceneError
-            If a child ends by itself before it can take a task: its libraries are not as they must be.
+            If a child ends by itself before it can take a task (its libraries are not as they must be), or the disk for
+            temporary files is full.
         """
         waiting = enumerate(tasks)
         with selectors.DefaultSelector() as selector:
@@ -104,9 +106,14 @@ class _Child:
 
     def __init__(self, timeout_s: float, memory_bytes: int) -> None:
         self._timeout_s = timeout_s
-        self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
-        # A killed child cannot tidy up what it, or Blender for it, has begun to write.
-        self._scratch = tempfile.TemporaryDirectory(prefix="randscene-worker-", ignore_cleanup_errors=True)
+        try:
+            self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
+            # A killed child cannot tidy up what it, or Blender for it, has begun to write.
+            self._scratch = tempfile.TemporaryDirectory(prefix="randscene-worker-", ignore_cleanup_errors=True)
+        except OSError as error:
+            if line := no_room(str(error), error.filename or "temporary files"):
+                raise RandsceneError(line) from error
+            raise
         self._process = subprocess.Popen(
             [sys.executable, "-m", "randscene.manifests.asset_worker", str(memory_bytes)],
             stdin=subprocess.PIPE,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from randscene.errors import RandsceneError
 from randscene.manifests.asset_mesh import CONVERTED_SUFFIXES, MAX_FACES
 from randscene.manifests.asset_record import Support, UpAxis
 from randscene.manifests.guarded_workers import GuardedWorkers
@@ -72,6 +73,11 @@ def inspect_assets(
         Memory that one file may take (Linux only).
     max_faces : int
         Most triangles that one file may have.
+
+    Raises
+    ------
+    RandsceneError
+        If the disk for temporary files is full.
     """
     pool = GuardedWorkers(workers, timeout_s=timeout_s, memory_bytes=memory_bytes)
     with tempfile.TemporaryDirectory(prefix="randscene-inspect-") as scratch, pool:
@@ -80,6 +86,8 @@ def inspect_assets(
             for number, path in enumerate(paths)
         )
         for position, answer in pool.run(tasks):
+            if answer["status"] == "refused":  # no verdict on the file
+                raise RandsceneError(answer["message"])
             yield position, facts_from(answer)
 
 

@@ -26,6 +26,9 @@ class InProcessRay:
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 1.0}
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": self.cluster_resources(), "Labels": {"ray.io/node-id": "0"}}]
+
     def remote(self, **_: object) -> Callable[[type], "_Sender"]:
         return lambda kind: _Sender(lambda *given, **named: _Actor(kind(*given, **named)))
 

@@ -11,6 +11,7 @@ from test_build import FAST
 
 from randscene import seeding
 from randscene.errors import RandsceneError
+from randscene.generator import build_driver
 from randscene.generator.block_state import BlockState, Totals
 from randscene.generator.block_task import PackedBlock
 from randscene.generator.build_driver import BuildDriver
@@ -41,6 +42,9 @@ class StubRay:
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": self._workers}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": self.cluster_resources()}]
 
     def put(self, value: Any) -> Any:
         return value
@@ -155,6 +159,21 @@ def test_what_killed_writers_left_half_written_is_gone_when_a_build_ends(lock, t
     kept.write_bytes(b"whole")
     driver_of(tmp_path, [BlockState(block) for block in blocks(SPEC)], lock).run(StubRay(0, workers=2), lock, None)
     assert not any(path.exists() for path in left) and kept.exists()
+
+
+def test_who_waits_for_a_machine_that_can_hold_a_worker_hears_so_once(lock, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(build_driver, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(build_driver, "RESIZE_S", 0.0)
+    states, ray = [BlockState(block) for block in blocks(SPEC)], StubRay(0, workers=2)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 0.0}}])
+    rounds, wait = itertools.count(), ray.wait
+    monkeypatch.setattr(ray, "wait", lambda refs, **how: wait(refs, **how) if next(rounds) >= 5 else ([], refs))
+    driver_of(tmp_path, states, lock).run(ray, lock, None)
+    told = [record.getMessage() for record in caplog.records if record.name == build_driver.__name__]
+    assert told == [
+        "no worker can start yet: waiting for a machine with 1 CPU (render.threads); the largest has 0 CPUs"
+    ]
+    assert all(state.committed for state in states)
 
 
 def test_a_worker_with_other_software_is_refused_by_name(lock, tmp_path):

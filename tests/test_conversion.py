@@ -1,7 +1,9 @@
 """Files that only Blender reads: converted once, the same way each time, in a process that cannot be left behind."""
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,12 +16,13 @@ import pytest
 from mesh_fixtures import box_draft, picture
 
 from randscene.blender_scripts.importer_errors import what_failed
-from randscene.errors import AssetError
+from randscene.errors import AssetError, RandsceneError
 from randscene.files import sha256_of
-from randscene.manifests import asset_worker, inspect_asset, load_asset_mesh
+from randscene.manifests import asset_worker, build_lock, inspect_asset, load_asset_mesh
 from randscene.manifests.conversion import convert, is_conversion
 from randscene.manifests.gltf_header import read_gltf
 from randscene.manifests.guarded_workers import GuardedWorkers
+from randscene.manifests.lock_journal import LockJournal
 
 EXPORT = """
 import sys
@@ -153,6 +156,83 @@ def test_a_converter_that_dies_or_takes_too_long_is_reported(tmp_path, monkeypat
     assert reason(tmp_path / "a.fbx", tmp_path / "a.glb") == "conversion_failed"
     (tmp_path / "bpy.py").write_text("import time\ntime.sleep(60)\n")
     assert reason(tmp_path / "a.fbx", tmp_path / "a.glb", timeout_s=2.0) == "timeout"
+
+
+FULL_DISKS = {
+    "the exporter finds no room": f"""
+text = "Error: Python: Traceback:\\nOSError: [Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}\\nLocation: /x/ops.py:1"
+ops.export_scene.gltf.side_effect = RuntimeError(text)
+""",
+    "the exporter exceeds a quota": f"""
+ops.export_scene.gltf.side_effect = OSError({errno.EDQUOT}, "{os.strerror(errno.EDQUOT)}")
+""",
+    "the copy does not fit": f"""
+def export(filepath, **_):
+    with open(filepath, "wb") as handle:
+        handle.write(struct.pack("<4sIIII", b"glTF", 2, 36, 16, 0) + b'{{"asset": {{}} }}')
+    def full(handle):
+        raise OSError({errno.ENOSPC}, "{os.strerror(errno.ENOSPC)}")
+    os.fsync = full
+ops.export_scene.gltf = export
+""",
+    "nothing temporary can be written": """
+raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+""",
+}
+"""What a stand-in for Blender, with one mesh in its scene, comes to."""
+STAND_IN = """
+import os, struct
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+import numpy as np
+ops, context, data = MagicMock(), MagicMock(), MagicMock()
+data.images, data.armatures = [], []
+matrix = SimpleNamespace(copy=lambda: np.eye(4))
+mesh = SimpleNamespace(polygons=[0], copy=MagicMock())
+context.view_layer.objects = [SimpleNamespace(name="box", type="MESH", data=mesh, matrix_world=matrix)]
+"""
+
+
+@pytest.mark.parametrize("kind", FULL_DISKS)
+def test_a_full_disk_is_no_verdict_on_the_file(tmp_path, monkeypatch, kind):
+    (tmp_path / "bpy.py").write_text(STAND_IN + FULL_DISKS[kind])
+    (tmp_path / "a.fbx").write_bytes(b"Kaydara")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    answer = asset_worker.perform(
+        {"path": str(tmp_path / "a.glb"), "original": str(tmp_path / "a.fbx"), "up_axis": "Y"}
+    )
+    assert answer["status"] == "refused"
+    assert re.fullmatch(r"cannot write .*: .*(full|used up|no room).*; free some space, .*", answer["message"])
+    assert not (tmp_path / "a.glb").exists()
+
+
+def test_a_full_disk_stops_a_build_that_records_nothing_as_broken(tmp_path, monkeypatch):
+    (tmp_path / "bpy.py").write_text(STAND_IN + FULL_DISKS["the exporter finds no room"])
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "a.fbx").write_bytes(b"Kaydara")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    out = tmp_path / "assets.lock.jsonl"
+    with pytest.raises(RandsceneError, match="the disk is full; free some space, then run the same command again"):
+        build_lock("directory", path=tmp_path / "meshes", out=out, workers=1)
+    assert not out.exists() and LockJournal(out).read() == {}
+    with pytest.raises(RandsceneError, match="the disk is full"):
+        inspect_asset(tmp_path / "meshes" / "a.fbx")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EIO, "broken")])
+def test_a_disk_that_fills_up_while_a_file_is_read_is_no_verdict_either(tmp_path, monkeypatch, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asset_worker, "sha256_of", fail)
+    answer = asset_worker.perform({"path": str(tmp_path / "a.glb"), "up_axis": "Y"})
+    assert answer["status"] == ("refused" if error.errno == errno.ENOSPC else "unreadable")
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with (
+        pytest.raises(RandsceneError if error.errno == errno.ENOSPC else OSError, match=r"the disk is full|broken"),
+        GuardedWorkers(1, timeout_s=1.0, memory_bytes=1 << 30) as pool,
+    ):
+        list(pool.run([{}]))
 
 
 @pytest.mark.blender
