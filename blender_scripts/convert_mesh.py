@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from randscene.blender_scripts import process_setup
-from randscene.blender_scripts.importer_errors import no_room, what_failed
+from randscene.blender_scripts.importer_errors import what_failed
 from randscene.errors import AssetError, RandsceneError
-from randscene.files import sha256_of, write_atomic
+from randscene.files import no_room, sha256_of, write_atomic
 
 SUFFIXES = (".fbx",)
 

@@ -24,6 +24,13 @@ _WHY = {
     errno.ENOSYS: "its file system has no file locks; mount it with locks, or choose a folder on another one",
     errno.ENOTSUP: "its file system has no file locks; mount it with locks, or choose a folder on another one",
 }
+_NO_ROOM = {
+    os.strerror(errno.ENOSPC): _WHY[errno.ENOSPC],
+    os.strerror(errno.EDQUOT): _WHY[errno.EDQUOT],
+    "No usable temporary directory": "there is no room for temporary files; free some space, then run the same "
+    "command again",
+}
+"""By what the system, Python and programs such as Blender say where a disk takes no more."""
 
 
 @contextlib.contextmanager
@@ -41,6 +48,20 @@ def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno in _WHY:
             raise RandsceneError(f"cannot write {os.fspath(path)}: {_WHY[error.errno]}") from error
         raise
+
+
+def no_room(said: str, where: str | os.PathLike[str]) -> str | None:
+    """The line for people if what a program said tells of a full disk, else None: no file is to blame for that.
+
+    Parameters
+    ----------
+    said : str
+        An error's text, or what a process printed last.
+    where : path
+        What was being written.
+    """
+    why = next((why for words, why in _NO_ROOM.items() if words in said), None)
+    return why and f"cannot write {os.fspath(where)}: {why}"
 
 
 def _make_folder(folder: Path, wanted: Path) -> None:

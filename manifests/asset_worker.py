@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from randscene.blender_scripts.importer_errors import no_room
 from randscene.errors import AssetError, RandsceneError
-from randscene.files import sha256_of, write_atomic
+from randscene.files import no_room, sha256_of, write_atomic
 
 
 def main() -> None:

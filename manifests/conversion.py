@@ -7,9 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from randscene.blender_scripts.importer_errors import no_room
 from randscene.errors import AssetError, RandsceneError
-from randscene.files import sha256_of
+from randscene.files import no_room, sha256_of
 from randscene.manifests.gltf_header import read_gltf
 
 CONVERTER = (sys.executable, "-m", "randscene.blender_scripts.convert_mesh")

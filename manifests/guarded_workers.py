@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Self
 
-from randscene.blender_scripts.importer_errors import no_room
 from randscene.errors import RandsceneError
 from randscene.extras import install_command
+from randscene.files import no_room
 
 START_TIMEOUT_S = 120.0
 """How long a child may take to start and import its libraries."""
