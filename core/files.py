@@ -47,6 +47,8 @@ def explain_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno in _WHY:
             raise RandsceneError(f"cannot write {os.fspath(path)}: {_WHY[error.errno]}") from error
+        if line := no_room(str(error), path):
+            raise RandsceneError(line) from error
         raise
 
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Self
 
 from randscene.errors import RandsceneError
 from randscene.extras import install_command
-from randscene.files import no_room
+from randscene.files import explain_os_errors
 
 START_TIMEOUT_S = 120.0
 """How long a child may take to start and import its libraries."""
@@ -106,14 +106,10 @@ class _Child:
 
     def __init__(self, timeout_s: float, memory_bytes: int) -> None:
         self._timeout_s = timeout_s
-        try:
+        with explain_os_errors("temporary files"):
             self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
             # A killed child cannot tidy up what it, or Blender for it, has begun to write.
             self._scratch = tempfile.TemporaryDirectory(prefix="randscene-worker-", ignore_cleanup_errors=True)
-        except OSError as error:
-            if line := no_room(str(error), error.filename or "temporary files"):
-                raise RandsceneError(line) from error
-            raise
         self._process = subprocess.Popen(
             [sys.executable, "-m", "randscene.manifests.asset_worker", str(memory_bytes)],
             stdin=subprocess.PIPE,

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,9 +279,9 @@ def _markdown_title(column: Column) -> str:
     return f"{column.title} {'↓' if column.lower_is_better else '↑'}"
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Lines of a table whose first column is words and whose others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]], words: Collection[int] = frozenset({0})) -> str:
+    """Lines of a table whose columns `words` are words, the first one by default, and whose others are numbers."""
+    lines = [head, ["---" if place in words else "---:" for place in range(len(head))], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

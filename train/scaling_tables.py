@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from randscene.train.evaluation_tables import paper_columns
+from randscene.train.evaluation_tables import markdown_table, paper_columns
 from randscene.train.protocols import load_protocol
 from randscene.train.scaling_findings import Cell, Comparison, Curve, Findings, Gap
 from randscene.train.scaling_measures import Measure, measure_of, measures, title
@@ -73,16 +73,14 @@ def _table(study: Study, cells: Sequence[Cell], columns: Columns) -> list[str]:
         metric: shown.digits_of([cell.mean.value for cell in cells if cell.metric == metric])
         for metric, shown in columns
     }
-    lines = [
-        _row(["arm", "scenes", "n", *(shown.title for _, shown in columns)]),
-        _row(["---", *["---:"] * (2 + len(columns))]),
-    ]
+    rows = []
     for arm in study.arms:
         own = {cell.metric: cell for cell in cells if cell.arm.name == arm.name and cell.metric in digits}
         if own:
             values = (shown.text(own[name].mean, digits[name]) if name in own else "" for name, shown in columns)
-            lines.append(_row([arm.name, f"{next(iter(own.values())).scenes:,}", _counts(own.values()), *values]))
-    return [*lines, ""]
+            rows.append([arm.name, f"{next(iter(own.values())).scenes:,}", _counts(own.values()), *values])
+    head = ["arm", "scenes", "n", *(shown.title for _, shown in columns)]
+    return [*markdown_table(head, rows).splitlines(), ""]
 
 
 def _comparison_lines(comparisons: Iterable[Comparison]) -> list[str]:
@@ -92,15 +90,15 @@ def _comparison_lines(comparisons: Iterable[Comparison]) -> list[str]:
         f"Second less first on the same scenes and seeds, with the {100 * CONFIDENCE:g} % interval of a bootstrap over "
         "seeds and scenes. **Bold**: the interval does not hold 0; of equal arms about one in twenty is so by chance.",
         "",
-        _row(["first", "second", "set", "metric", "seeds", "scenes", "difference"]),
-        _row(["---", "---", "---", "---", "---:", "---:", "---:"]),
     ]
+    rows = []
     for item in comparisons:
         text = _shown(item.metric).difference_text(item.difference)
         clear = item.difference.low is not None and not item.difference.contains(0)
         facts = [item.first, item.second, item.set, title(item.metric), str(item.seeds), str(item.scenes)]
-        lines.append(_row([*facts, f"**{text}**" if clear else text]))
-    return [*lines, ""]
+        rows.append([*facts, f"**{text}**" if clear else text])
+    head = ["first", "second", "set", "metric", "seeds", "scenes", "difference"]
+    return [*lines, *markdown_table(head, rows, words=range(4)).splitlines(), ""]
 
 
 def _curve_lines(curves: Iterable[Curve]) -> list[str]:
@@ -109,9 +107,8 @@ def _curve_lines(curves: Iterable[Curve]) -> list[str]:
         "",
         "y = a + b N^-c through the means, N scenes; intervals of a bootstrap over seeds and scenes.",
         "",
-        _row(["sizes", "set", "metric", "a", "b", "c", "determined"]),
-        _row(["---", "---", "---", "---:", "---:", "---:", "---"]),
     ]
+    rows = []
     for curve in curves:
         fit, factor = curve.fit, _shown(curve.metric).factor
         # Parameters of a law that is none say nothing; `table.json` has them.
@@ -120,8 +117,9 @@ def _curve_lines(curves: Iterable[Curve]) -> list[str]:
             parameters = [_parameter(fit.a, factor), _parameter(fit.b, factor), _parameter(fit.c)]
         answer = f"no: {fit.undetermined}" if fit.undetermined else "yes"
         answer += f" ({fit.note})" if fit.note else ""
-        lines.append(_row([curve.family, curve.set, title(curve.metric), *parameters, answer]))
-    return [*lines, ""]
+        rows.append([curve.family, curve.set, title(curve.metric), *parameters, answer])
+    head = ["sizes", "set", "metric", "a", "b", "c", "determined"]
+    return [*lines, *markdown_table(head, rows, words={0, 1, 2, 6}).splitlines(), ""]
 
 
 def _parameter(interval: Interval, factor: int = 1) -> str:
@@ -149,7 +147,3 @@ def _shown(metric: str) -> Measure:
 def _counts(cells: Iterable[Cell]) -> str:
     counts = sorted({len(cell.values) for cell in cells})
     return "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

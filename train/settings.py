@@ -125,7 +125,7 @@ class OptimiserSettings:
     lr: float = 5e-5
     """AdamW's rate."""
     conditioner_lr_scale: float = 1.0
-    """Rate of the image encoder over `lr`. One that is trained from scratch beside the flow wants about a tenth."""
+    """Rate of a trained image encoder over `lr`; below 1 it does not run ahead of the flow."""
     warmup_steps: int = 0
     """Steps over which the rate rises linearly to `lr`."""
     schedule: Literal["constant", "cosine"] = "constant"
