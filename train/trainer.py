@@ -178,6 +178,7 @@ class _Trainer:
             place.to(group.device)
         parts = {name: list(part.parameters()) for name, part in self.model.parts().items()}
         self.parameters = [parameter for part in parts.values() for parameter in part]
+        self.averaged = [parameter for part in self.average.parts().values() for parameter in part.parameters()]
         scales = {"conditioner": settings.optimiser.conditioner_lr_scale}
         self.optimiser = torch.optim.AdamW(
             [{"params": part, "lr_scale": scales.get(name, 1.0)} for name, part in parts.items()],
@@ -333,8 +334,7 @@ class _Trainer:
         if settings.ema_warmup:
             decay = min(decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, part in self.average.parts().items():
-                torch._foreach_lerp_(list(part.parameters()), list(self.model.parts()[name].parameters()), 1 - decay)
+            torch._foreach_lerp_(self.averaged, self.parameters, 1 - decay)
 
     def _save(self, run_log: RunLog | None) -> Path:
         """The checkpoint of this step, measured; every process must call it."""
