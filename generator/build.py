@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from randscene.errors import DatasetError
+from randscene.generator.block_header import BlockHeader, read_header
 from randscene.generator.block_state import BlockState
 from randscene.generator.block_task import unpack_block
 from randscene.generator.build_driver import BuildDriver, Progress
@@ -152,34 +153,33 @@ def _survey(
     sizes = store.sizes("shards")
     sums = read_checksums(store)
     with ThreadPoolExecutor(READERS) as pool:
-        indices = list(pool.map(lambda state: _index(folder, state, sizes, identity, check_shards), states))
+        committed = list(pool.map(lambda state: _committed(folder, state, sizes, identity, check_shards), states))
     staged, in_work = folder.staged(identity), folder.scenes_in_work()
     unpack = []
-    for state, index in zip(states, indices):
+    for state, found in zip(states, committed):
         name, scenes = folder.shard_name(state.block), state.block.scenes
-        if index is None:
+        if found is None:
             state.staged = {scene: staged[scene] for scene in scenes if scene in staged}
             if not state.staged and name.removeprefix("shards/") in sizes and name in sums:
                 unpack.append((state, sums[name]))
             continue
-        header = index.header
-        given_up = {int(scene): reason for scene, reason in header.get("given_up", {}).items()}
-        again = {scene for scene, reason in given_up.items() if reason in retry or ANY_REASON in retry}
-        if tuple(header["scenes"]) == scenes and not again:
-            state.given_up = given_up
-            state.commit(len(header["attempts"]), len(index), index.tar_bytes, index.tar_sha256)
+        index, header = found
+        again = {scene for scene, reason in header.given_up.items() if reason in retry or ANY_REASON in retry}
+        if header.scenes == scenes and not again:
+            state.given_up = dict(header.given_up)
+            state.commit(len(header.attempts), len(index), index.tar_bytes, index.tar_sha256)
             for scene in in_work.intersection(scenes):  # left by a packer that died between commit and clean-up
                 folder.unstage(scene)
             continue
-        state.given_up = {scene: reason for scene, reason in given_up.items() if scene not in again}
+        state.given_up = {scene: reason for scene, reason in header.given_up.items() if scene not in again}
         unpack.append((state, index.tar_sha256))
     return states, unpack
 
 
-def _index(
+def _committed(
     folder: DatasetFolder, state: BlockState, sizes: dict[str, int], identity: str, check_shards: bool
-) -> ShardIndex | None:
-    """The index of a block's shard, if that is committed, whole and of this dataset."""
+) -> tuple[ShardIndex, BlockHeader] | None:
+    """The index of a block's shard and its header, if the shard is committed, whole and of this dataset."""
     store, name = folder.store, folder.shard_name(state.block)
     index_name = name.removesuffix(".tar") + INDEX_ENDING
     file = name.removeprefix("shards/")
@@ -187,6 +187,7 @@ def _index(
         return None
     try:
         index = read_index(store, name)
+        header = read_header(index, where=f"{store.url}/{index_name}")
         if sizes.get(file) != index.tar_bytes:
             raise DatasetError(f"{store.url}/{name} has {sizes.get(file, 0)} bytes, its index says {index.tar_bytes}")
         if check_shards:
@@ -195,9 +196,8 @@ def _index(
     except DatasetError as error:
         log.warning("%s; the shard is built again", error)
         return None
-    held = tuple(index.header["scenes"])
-    mine = index.header["fingerprint"] == identity and held == state.block.scenes[: len(held)]
-    return index if mine else None
+    mine = header.fingerprint == identity and header.scenes == state.block.scenes[: len(header.scenes)]
+    return (index, header) if mine else None
 
 
 def _close(
@@ -245,8 +245,9 @@ def _close(
 def _recipes(folder: DatasetFolder, context: PlanContext, states: Iterable[BlockState]) -> Iterable[str]:
     """The recipe of every scene that is in a shard, in the order of the scenes."""
     for state in states:
-        header = read_index(folder.store, folder.shard_name(state.block)).header
-        for scene, attempt in sorted((int(scene), attempt) for scene, attempt in header["attempts"].items()):
+        where = f"{folder.store.url}/shards/{state.block.name}{INDEX_ENDING}"
+        header = read_header(read_index(folder.store, folder.shard_name(state.block)), where=where)
+        for scene, attempt in sorted(header.attempts.items()):
             yield plan_scene(context, scene, attempt).to_json()
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from randscene.generator.block_header import read_header
 from randscene.generator.build_driver import PROGRESS
 from randscene.generator.dataset_folder import LOCK, DatasetFolder, blocks
 from randscene.generator.failures import read_failures, reasons
 from randscene.generator.journal import read_journal
 from randscene.manifests.spec import parse_spec
 from randscene.shards.dataset import shard_files
-from randscene.shards.shard_index import read_indices
+from randscene.shards.shard_index import INDEX_ENDING, read_indices
 from randscene.shards.store import open_store
 from randscene.shards.writer_lock import is_held
 
@@ -56,15 +57,18 @@ def build_status(url: str | Path) -> BuildStatus:
     Raises
     ------
     DatasetError
-        If it is no dataset folder, or an index is corrupt.
+        If it is no dataset folder, or an index is corrupt or was not written by a build.
     """
     store = open_store(url)
     info = DatasetFolder(store).read_info()
     spec = parse_spec(info["spec"], where=f"{store.url}/dataset.json")
     names, uncommitted, sizes = shard_files(store, None)
     indices = read_indices(store, "shards", names, sizes)
-    packed = {int(scene) for index in indices for scene in index.header["attempts"]}
-    given_up = {int(scene): why for index in indices for scene, why in index.header.get("given_up", {}).items()}
+    headers = [
+        read_header(index, where=f"{store.url}/shards/{name}{INDEX_ENDING}") for name, index in zip(names, indices)
+    ]
+    packed = {scene for header in headers for scene in header.attempts}
+    given_up = {scene: reason for header in headers for scene, reason in header.given_up.items()}
     staged = DatasetFolder(store).staged(info["fingerprint"])
     waiting = {scene: mark for scene, mark in staged.items() if scene not in packed}
     journal = read_journal(store, PROGRESS)

@@ -160,7 +160,7 @@ def _busy(target: Path) -> str:
 
 def _splits(dataset: Dataset) -> dict[int, str]:
     return {
-        int(key.partition("_")[0]): str(shard.index.header["split"])
+        int(key.partition("_")[0]): str(shard.index.header.get("split", ""))
         for shard in dataset.shards
         for key in shard.index.keys
     }

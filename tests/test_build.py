@@ -21,7 +21,7 @@ from randscene.errors import DatasetError, RandsceneError
 from randscene.generator import generate
 from randscene.generator.dataset_folder import fingerprint
 from randscene.manifests import AssetRecord, load_lock, load_spec, with_overrides, write_lock
-from randscene.manifests.spec import QUALITY_SAMPLES
+from randscene.manifests.spec_sections import QUALITY_SAMPLES
 from randscene.shards import lint, open_dataset
 
 if TYPE_CHECKING:
@@ -194,6 +194,37 @@ def test_a_lost_or_damaged_shard_is_built_again(undisturbed, lock_path, tmp_path
     truncated.write_bytes(truncated.read_bytes()[:1000])
     assert generate(SPEC, lock_path, root, workers=1).scenes_made == 2
     assert promised_bytes(root) == promised_bytes(undisturbed)
+
+
+DAMAGED_HEADERS = {
+    "train-000000": ({}, "no fingerprint and no scenes and no attempts"),
+    "train-000001": ({"attempts": [0, 1]}, "list"),
+    "train-000002": ({"attempts": {"3": 0}}, "not the shard's"),
+    "val-000000": ({"attempts": {"900000": None}}, "NoneType"),
+}
+"""Of a shard: what its header is, or has in place of what a build wrote, and what is said of it."""
+
+
+def damage_header(root: Path, shard: str) -> Path:
+    """Make the index of a shard one that is readable, but that no build wrote."""
+    path, change = root / "shards" / f"{shard}.index.json", DAMAGED_HEADERS[shard][0]
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"header": content["header"] | change if change else {}}))
+    return path
+
+
+@pytest.mark.ray
+def test_a_shard_whose_index_another_tool_wrote_or_damaged_is_named_and_built_again(
+    undisturbed, lock_path, tmp_path, caplog
+):
+    root = tmp_path / "dataset"
+    shutil.copytree(undisturbed, root)
+    paths = [damage_header(root, shard) for shard in DAMAGED_HEADERS]
+    assert generate(SPEC, lock_path, root, workers=1).scenes_made == 0  # the tars are whole
+    assert promised_bytes(root) == promised_bytes(undisturbed)
+    for path, (_, told) in zip(paths, DAMAGED_HEADERS.values()):
+        (line,) = [line for line in caplog.messages if str(path) in line]
+        assert told in line and line.endswith("the shard is built again")
 
 
 def unreadable(record: AssetRecord, folder: Path) -> AssetRecord:

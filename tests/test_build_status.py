@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_build import FAST, promised_bytes, unreadable
+from test_build import DAMAGED_HEADERS, FAST, damage_header, promised_bytes, unreadable
 
 from randscene.cli.status import failures, retry, status
 from randscene.errors import DatasetError, RandsceneError
@@ -43,6 +43,19 @@ def test_status_tells_a_finished_build_from_one_with_a_scene_staged(calm, tmp_pa
     assert (found.scenes_packed, found.shards_done, found.uncommitted) == (3, 2, ["val-000000"])
     with pytest.raises(DatasetError, match="not a dataset"):
         build_status(tmp_path / "nothing")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("shard", ["train-000000", "train-000001"])
+def test_status_names_an_index_that_no_build_wrote_and_the_cure(shard, calm, tmp_path):
+    root = tmp_path / "dataset"
+    shutil.copytree(calm, root)
+    path = damage_header(root, shard)
+    with pytest.raises(DatasetError) as caught:
+        status(str(root))
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ") and line.endswith("`randscene generate` builds it again")
+    assert DAMAGED_HEADERS[shard][1] in line and "\n" not in line
 
 
 @pytest.mark.ray
