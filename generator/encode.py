@@ -168,7 +168,7 @@ def encode(
     CheckpointError
         If the encoder cannot be loaded.
     RandsceneError
-        If there is no GPU though `device` asks for one, or the disk is full.
+        If `device` asks for what the cluster lacks, or the disk is full.
     """
     from randscene.train import load_encoder
 
@@ -197,7 +197,10 @@ def encode(
         ):
             remove_leftovers(store, [target])
             chosen, count = _placement(ray.cluster_resources(), device, workers, len(todo))
-            remote = ray.remote(num_gpus=1 / ACTORS_A_GPU if chosen == "cuda" else 0, num_cpus=1)
+            # An actor on a card asks for no CPU: where other work holds all of them, or the card's machine has given
+            # Ray none, it would wait for ever.
+            share = {"num_gpus": 1 / ACTORS_A_GPU, "num_cpus": 0} if chosen == "cuda" else {"num_cpus": 1}
+            remote = ray.remote(**share)
             compile_it = chosen == "cuda" and expected / count >= COMPILE_FROM
             idle = [
                 remote(EncodeActor).remote(
@@ -222,10 +225,7 @@ def encode(
                         raise error.cause from error
                     raise
                 except deaths(ray) as error:
-                    raise RandsceneError(
-                        f"a worker died while it encoded ({first_line(error)}); what is done is kept: "
-                        "run the same command again, with fewer --workers if memory ran out"
-                    ) from error
+                    raise RandsceneError(_what_happened(error)) from error
                 done, grids, written = done + 1, grids + made, written + size
                 if progress is not None:
                     progress(done, len(names), grids)
@@ -243,13 +243,33 @@ def encode(
 
 def _placement(resources: dict[str, float], device: str | None, workers: int | None, shards: int) -> tuple[str, int]:
     """Device and number of actors on a cluster with these resources."""
-    gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     if device == "cuda" and not gpus:
         raise RandsceneError("there is no GPU in this Ray cluster: leave --device out, or set it to cpu")
+    if device == "cpu" and gpus and not cpus:
+        raise RandsceneError(
+            "this Ray cluster has GPUs but no CPU, so that no worker would ever start: leave --device out, or start "
+            "Ray on a machine with --num-cpus=N"
+        )
     chosen = device or ("cuda" if gpus else "cpu")
-    # More than there is room for would never start: those that run keep their place until the end.
-    room = min(ACTORS_A_GPU * gpus, cpus) if chosen == "cuda" else cpus
+    # More than there is room for would never start: those that run keep their place until the end. Where there is
+    # neither CPU nor GPU, one makes a cluster that grows by itself start a machine.
+    room = ACTORS_A_GPU * gpus if chosen == "cuda" else max(1, cpus)
     return chosen, min(shards, workers or room, room)
+
+
+def _what_happened(death: Exception) -> str:
+    """What to tell of a worker that died, as Ray has it, and what to do about it."""
+    if getattr(death, "actor_init_failed", False):
+        # A page, with the worker's own error in its last line.
+        return (
+            f"a worker could not start ({str(death).strip().splitlines()[-1]}): `randscene doctor`, on each machine of "
+            "a cluster, says whether PyTorch works there with its cards"
+        )
+    return (
+        f"a worker died while it encoded ({first_line(death)}); what is done is kept: "
+        "run the same command again, with fewer --workers if memory ran out"
+    )
 
 
 def _lock(target: str) -> str:

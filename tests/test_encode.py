@@ -1,5 +1,6 @@
 """Latents beside the shards: the same as those stored inside, resumable, never another shard's."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process_ray import InProcessRay
 from shard_fixtures import make_dataset
 
 from randscene.errors import DatasetError, RandsceneError
 from randscene.files import exclusive
+from randscene.generator import encode as encode_module
 from randscene.generator.encode import EncodeActor, _placement, encode
 from randscene.shards import dataset_card, lint, load_index, open_dataset, read_tar, write_card, write_shard
 from randscene.shards.dataset_card import human_bytes
@@ -247,13 +250,58 @@ def test_other_weights_under_the_same_name_are_refused(dataset):
         ({"CPU": 64.0, "GPU": 8.0}, None, None, ("cuda", 10)),
         ({"CPU": 2.0}, None, 4, ("cpu", 2)),
         ({"CPU": 16.0, "GPU": 1.0}, None, 4, ("cuda", 2)),
-        ({"CPU": 3.0, "GPU": 8.0}, None, None, ("cuda", 3)),
+        ({"CPU": 3.0, "GPU": 2.0}, None, None, ("cuda", 4)),
+        ({"GPU": 1.0}, None, None, ("cuda", 2)),
+        ({"GPU": 1.0}, "cuda", 1, ("cuda", 1)),
+        ({}, None, None, ("cpu", 1)),
     ],
 )
 def test_actors_go_to_gpus_where_there_are_some_and_are_no_more_than_shards_or_places(
     resources, device, workers, expected
 ):
     assert _placement(resources, device, workers, 10) == expected
+
+
+@pytest.mark.parametrize("device", [None, "cuda"])
+def test_actors_on_a_gpu_ask_for_no_cpu_so_that_none_need_be_free(dataset, device, monkeypatch):
+    """What they ask Ray for; the machine that answers has no card, so their start is as far as it goes."""
+
+    class AsksOfActorsError(Exception):
+        pass
+
+    class NoFreeCpu(InProcessRay):
+        def cluster_resources(self):
+            return {"GPU": 1.0}
+
+        def remote(self, **share):
+            assert share == {"num_gpus": 0.5, "num_cpus": 0}
+            raise AsksOfActorsError
+
+    monkeypatch.setattr(encode_module, "ray_session", lambda *_, **__: contextlib.nullcontext(NoFreeCpu()))
+    with pytest.raises(AsksOfActorsError):
+        encode(dataset, "mini", device=device)
+    with pytest.raises(RandsceneError, match=r"has GPUs but no CPU.*leave --device out"):
+        encode(dataset, "mini", device="cpu")
+
+
+def test_a_worker_that_cannot_start_is_told_by_its_own_error_not_by_lack_of_memory(dataset, monkeypatch):
+    import ray
+
+    page = "ray::EncodeActor.__init__()\n  File x\nRuntimeError: No CUDA GPUs are available\n"
+    failed = ray.exceptions.ActorDiedError(ray.exceptions.RayTaskError("__init__", page, RuntimeError()))
+
+    class NoCuda(InProcessRay):
+        exceptions = ray.exceptions
+
+        def get(self, reference):
+            raise failed
+
+    monkeypatch.setattr(encode_module, "ray_session", lambda *_, **__: contextlib.nullcontext(NoCuda()))
+    with pytest.raises(RandsceneError, match=r"could not start \(RuntimeError: No CUDA GPUs are available\): [^\n]*$"):
+        encode(dataset, "mini")
+    failed = ray.exceptions.ActorDiedError()
+    with pytest.raises(RandsceneError, match=r"died while it encoded .*fewer --workers"):
+        encode(dataset, "mini")
 
 
 def test_a_gpu_that_is_not_there_is_named(dataset):
