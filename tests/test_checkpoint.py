@@ -20,8 +20,8 @@ from randscene.train.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from randscene.train.published import load_strict
 from randscene.train.settings import load_settings, with_overrides
+from randscene.train.state_dict import load_strict
 
 SETTINGS = load_settings("mini")
 DATA = {"frame": "yaw", "encoder": {"name": "mini", "sha256": "0" * 64}}

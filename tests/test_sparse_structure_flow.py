@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from randscene.errors import CheckpointError, SpecError
-from randscene.train.published import load_strict
 from randscene.train.sparse_structure_flow import SparseStructureFlow, patchify, position_table, unpatchify
+from randscene.train.state_dict import load_strict
 
 DATA = Path(__file__).parent / "data" / "model"
 MINI = {

@@ -13,9 +13,9 @@ from randscene.train.checkpoint import load_run_settings, read_tensors
 from randscene.train.flow_matching import drop_condition
 from randscene.train.image_conditioner import build_conditioner
 from randscene.train.initial_weights import load_initial_flow
-from randscene.train.published import load_strict
 from randscene.train.settings import RunSettings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
+from randscene.train.state_dict import load_strict
 
 
 class ConditionedFlow(nn.Module):

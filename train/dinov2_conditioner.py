@@ -27,9 +27,9 @@ from randscene.extras import install_command
 from randscene.files import sha256_of
 from randscene.train.image_conditioner import unit_range
 from randscene.train.layers import fan_in_normal, fill, stream_dtype
-from randscene.train.published import fetch, is_repository, load_strict, read_config, read_tensors
+from randscene.train.published import fetch, is_repository, read_config
 from randscene.train.settings import ConditionerSettings
-from randscene.train.torch_file import SUFFIXES, read_torch_file
+from randscene.train.state_dict import SUFFIXES, load_strict, read_tensors, read_torch_file
 
 SOURCE = "facebook/dinov2-with-registers-large"
 RANDOM = "random"

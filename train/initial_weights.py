@@ -15,16 +15,8 @@ from typing import TYPE_CHECKING
 from randscene.errors import CheckpointError
 from randscene.files import sha256_of
 from randscene.train import checkpoint as checkpoints
-from randscene.train.published import (
-    FLOW_STEM,
-    find_model,
-    is_repository,
-    load_strict,
-    read_config,
-    read_tensors,
-    refuse_mistyped_run,
-)
-from randscene.train.torch_file import SUFFIXES, read_torch_file
+from randscene.train.published import FLOW_STEM, find_model, is_repository, read_config, refuse_mistyped_run
+from randscene.train.state_dict import SUFFIXES, load_strict, read_tensors, read_torch_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,17 +6,13 @@ A source is a folder that holds `ckpts/{stem}.json` and `ckpts/{stem}.safetensor
 
 import importlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from randscene.errors import CheckpointError, first_line
 from randscene.extras import install_command
 from randscene.settings_file import did_you_mean
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 ENCODER_STEM = "ss_enc_conv3d_16l8_fp16"
 DECODER_STEM = "ss_dec_conv3d_16l8_fp16"
@@ -96,41 +92,6 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} does not hold a JSON object: fetch or copy it again")
     return config
-
-
-def read_tensors(path: Path) -> dict[str, "Tensor"]:
-    """Every tensor of a safetensors file, on the CPU; `CheckpointError` if the file is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: fetch or copy it again") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch or copy it again") from error
-
-
-def load_strict(module: "nn.Module", tensors: Mapping[str, "Tensor"], origin: str) -> None:
-    """Copy `tensors` into `module`: every name and shape must agree. Values are converted to the module's types.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the first tensor that is missing, unexpected or of another shape, and how many there are.
-    """
-    own = module.state_dict()
-    faults = [f"{name} is missing" for name in own if name not in tensors]
-    faults += [f"{name} is not part of the model" for name in tensors if name not in own]
-    faults += [
-        f"{name} has shape {tuple(tensor.shape)} where the model has {tuple(own[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in own and tensor.shape != own[name].shape
-    ]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise CheckpointError(f"{origin} does not fit {type(module).__name__}: {faults[0]}{more}")
-    module.load_state_dict(dict(tensors), strict=True)
 
 
 def fetch(repository: str, member: str, wanted: str) -> Path:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from randscene.train.checkpoint import load_optimiser, optimiser_tensors, read_tensors
 from randscene.train.conditioned_flow import ConditionedFlow
-from randscene.train.published import load_strict
+from randscene.train.state_dict import load_strict
 
 _OPTIMISER = "optimiser"
 

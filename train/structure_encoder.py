@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from randscene.errors import CheckpointError, DatasetError
 from randscene.files import sha256_of
-from randscene.train.published import DECODER_STEM, ENCODER_STEM, find_model, load_strict, read_config, read_tensors
+from randscene.train.published import DECODER_STEM, ENCODER_STEM, find_model, read_config
 from randscene.train.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from randscene.train.state_dict import load_strict, read_tensors
 
 MINI = "mini"
 MINI_WEIGHTS = Path(__file__).with_name("weights") / "mini_ss_vae.safetensors"
