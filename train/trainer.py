@@ -177,8 +177,10 @@ class _Trainer:
         for place in (self.model, self.average):
             place.to(group.device)
         parts = {name: list(part.parameters()) for name, part in self.model.parts().items()}
-        self.parameters = [parameter for part in parts.values() for parameter in part]
-        self.averaged = [parameter for part in self.average.parts().values() for parameter in part.parameters()]
+        self.parameters: list[Tensor] = [parameter for part in parts.values() for parameter in part]
+        self.averaged: list[Tensor] = [
+            parameter for part in self.average.parts().values() for parameter in part.parameters()
+        ]
         scales = {"conditioner": settings.optimiser.conditioner_lr_scale}
         self.optimiser = torch.optim.AdamW(
             [{"params": part, "lr_scale": scales.get(name, 1.0)} for name, part in parts.items()],
