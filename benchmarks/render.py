@@ -35,7 +35,7 @@ from randscene.generator.ray_caster import RayScene
 from randscene.generator.scene_maker import SceneMaker
 from randscene.generator.visibility import label_view
 from randscene.manifests import load_asset_mesh
-from randscene.manifests.spec import QUALITY_SAMPLES
+from randscene.manifests.spec_sections import QUALITY_SAMPLES
 from randscene.shards import sample_codec
 
 RESOLUTION = 512

@@ -11,7 +11,8 @@ from randscene.generator.asset_pool import AssetPool, AssetPools
 from randscene.generator.poisson_disk import poisson_disk
 from randscene.generator.posture import upright
 from randscene.generator.recipe import MAX_INSTANCES
-from randscene.manifests.spec import DatasetSpec, LayoutSpec, SplitSpec
+from randscene.manifests.spec import DatasetSpec
+from randscene.manifests.spec_sections import LayoutSpec, SplitSpec
 
 TRIALS = 16
 """Layouts of the smallest discs that are tried before a spec is called too tight."""

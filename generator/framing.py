@@ -13,7 +13,7 @@ from randscene.generator.cameras import camera_axes, directions
 from randscene.generator.placement import PlacedAsset
 from randscene.generator.recipe import DECIMALS, Camera, Vector3
 from randscene.generator.trigonometry import tan_half
-from randscene.manifests.spec import CameraSpec
+from randscene.manifests.spec_sections import CameraSpec
 
 CLEARANCE = 0.1
 """Of the scene's radius: no camera stands nearer to its look-at point, nor to the plane of the nearest corner."""

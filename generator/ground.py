@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from randscene.generator.recipe import DECIMALS, Ground
-from randscene.manifests.spec import GroundSpec
+from randscene.manifests.spec_sections import GroundSpec
 
 
 def make_ground(rules: GroundSpec, stream: Callable[[str], np.random.Generator]) -> Ground | None:

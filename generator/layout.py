@@ -14,7 +14,7 @@ from randscene.generator.recipe import DECIMALS, LayoutFacts
 from randscene.generator.stacking import stack
 from randscene.generator.trigonometry import cos_sin
 from randscene.manifests.asset_record import AssetRecord
-from randscene.manifests.spec import LayoutSpec
+from randscene.manifests.spec_sections import LayoutSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from randscene.files import write_atomic
 from randscene.generator.layout_statistics import LayoutStatistics
 from randscene.generator.scene_check import CHECKS, FAR, SceneCheck, Violation
-from randscene.manifests.spec import VerifySpec
+from randscene.manifests.spec_sections import VerifySpec
 
 REPORT_SCHEMA = 1
 WORST = 20

@@ -13,7 +13,7 @@ from randscene.errors import SpecError
 from randscene.files import sha256_of
 from randscene.generator.exr_file import is_whole_exr
 from randscene.generator.recipe import Background
-from randscene.manifests.spec import LightSpec
+from randscene.manifests.spec_sections import LightSpec
 
 SUFFIXES = frozenset({".hdr", ".exr"})
 """Radiance RGBE and OpenEXR."""

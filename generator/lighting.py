@@ -13,7 +13,7 @@ from randscene.errors import SpecError
 from randscene.generator.light_pictures import Picture
 from randscene.generator.recipe import DECIMALS, Background, EnvironmentMap, Light, Vector3
 from randscene.generator.trigonometry import cos_sin
-from randscene.manifests.spec import LightSpec
+from randscene.manifests.spec_sections import LightSpec
 
 TRELLIS_EXPOSURE = 0.26
 """Factor on all of TRELLIS's lights. Its powers are made for Blender's Filmic curve: without it a white surface that

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from randscene.errors import RenderError, SpecError
 from randscene.generator.blender_process import BlenderProcess
-from randscene.manifests.spec import DatasetSpec, RenderSpec
+from randscene.manifests.spec import DatasetSpec
+from randscene.manifests.spec_sections import RenderSpec
 
 PROCESSES_PER_GPU = {"eevee": 8, "cycles": 4}
 """Renderers that keep a graphics card busy, by engine; `docs/rendering.md` has what was measured."""

@@ -13,7 +13,7 @@ from randscene.generator.collision_body import CollisionBody, PlacedBody
 from randscene.generator.contact import overhang, rest_gap, support_margin
 from randscene.generator.recipe import LayoutFacts, SceneRecipe
 from randscene.manifests import AssetRecord
-from randscene.manifests.spec import VerifySpec
+from randscene.manifests.spec_sections import VerifySpec
 
 CHECKS = ("penetration", "floating", "sunk", "overhang", "disc_distance", "disc_cover")
 """What is checked, in the order of reports; see `check_scene`."""

@@ -14,7 +14,7 @@ from randscene.generator.layout_report import LayoutReport, ReportBuilder
 from randscene.generator.recipe import SceneRecipe, recipe_from_json
 from randscene.generator.scene_check import SceneCheck, check_scene
 from randscene.manifests import AssetRecord, load_asset_mesh, load_lock, verified_path
-from randscene.manifests.spec import VerifySpec
+from randscene.manifests.spec_sections import VerifySpec
 from randscene.worker_pool import worker_pool
 
 DRAWN = 12

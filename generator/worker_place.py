@@ -6,7 +6,7 @@ from typing import Any
 
 from randscene.errors import RenderError
 from randscene.generator.render_device import actor_options
-from randscene.manifests.spec import RenderSpec
+from randscene.manifests.spec_sections import RenderSpec
 
 _NODE, _GROUP = "ray.io/node-id", "ray.io/node-group"
 """Labels that Ray gives to every machine, and to those that a launcher has started, which may start more."""

@@ -30,7 +30,8 @@ from randscene.generator.recipe import SceneRecipe, recipe_from_json
 from randscene.generator.verification import verify
 from randscene.generator.view_centric import apply_transform
 from randscene.manifests import AssetRecord, Support, load_spec, parse_spec, preset_names
-from randscene.manifests.spec import DatasetSpec, LayoutSpec, SplitSpec
+from randscene.manifests.spec import DatasetSpec
+from randscene.manifests.spec_sections import LayoutSpec, SplitSpec
 
 NAMES = sorted(ARRANGEMENTS)
 FIRST = {name: 1000 * number for number, name in enumerate(NAMES)}

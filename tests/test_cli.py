@@ -20,7 +20,7 @@ from randscene.cli.completion import engines, protocols, render_devices, run_pre
 from randscene.cli.console import console, log_file, logs_to, progress_bar
 from randscene.cli.main import app, main
 from randscene.errors import RandsceneError
-from randscene.manifests.spec import RenderSpec
+from randscene.manifests.spec_sections import RenderSpec
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from randscene.generator.planning import plan
 from randscene.generator.recipe import Camera
 from randscene.generator.view_centric import apply_transform, world_to_view
 from randscene.manifests import build_lock, load_asset_mesh, load_lock, load_spec, with_overrides
-from randscene.manifests.spec import CameraSpec
+from randscene.manifests.spec_sections import CameraSpec
 
 
 def subject(corners: np.ndarray) -> Subject:

@@ -16,7 +16,8 @@ from randscene.generator.dataset_folder import fingerprint
 from randscene.generator.exr_file import LINES, is_whole_exr
 from randscene.generator.light_pictures import light_pictures, picture_paths
 from randscene.generator.recipe import Background, EnvironmentMap
-from randscene.manifests.spec import DatasetSpec, LightSpec, load_spec, with_overrides
+from randscene.manifests.spec import DatasetSpec, load_spec, with_overrides
+from randscene.manifests.spec_sections import LightSpec
 
 HDR = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n"
 

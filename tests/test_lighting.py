@@ -10,7 +10,7 @@ from randscene.errors import SpecError
 from randscene.generator.light_pictures import Picture
 from randscene.generator.lighting import blackbody, make_lights
 from randscene.generator.recipe import Background, Light
-from randscene.manifests.spec import LightSpec
+from randscene.manifests.spec_sections import LightSpec
 
 
 def rig(kind: str, seed: int, size: float = 1.0) -> tuple[tuple[Light, ...], float]:

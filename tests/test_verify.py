@@ -27,7 +27,7 @@ from randscene.generator.layout_report import Offender, describe, write_report
 from randscene.generator.plan_folder import open_layouts, write_plan
 from randscene.generator.scene_check import CHECKS, check_scene
 from randscene.manifests import load_lock, load_spec, lock_hash, with_overrides, write_lock
-from randscene.manifests.spec import VerifySpec
+from randscene.manifests.spec_sections import VerifySpec
 
 HOLE = ((-0.05, -0.05), (0.05, -0.05), (0.05, 0.05), (-0.05, 0.05))
 

@@ -12,7 +12,7 @@ from randscene.generator import build
 from randscene.generator.build import generate
 from randscene.generator.worker_place import refuse_without_place, waits_for
 from randscene.manifests import load_spec, with_overrides
-from randscene.manifests.spec import RenderSpec
+from randscene.manifests.spec_sections import RenderSpec
 
 
 def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any]:

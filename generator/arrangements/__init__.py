@@ -18,7 +18,7 @@ from randscene.generator.arrangements.scattered import Scattered
 from randscene.generator.asset_pool import AssetPool
 from randscene.generator.placement import PlacedAsset
 from randscene.generator.recipe import LayoutFacts
-from randscene.manifests.spec import LayoutSpec
+from randscene.manifests.spec_sections import LayoutSpec
 
 __all__ = ["ARRANGEMENTS", "Arrangement", "arrange"]
 

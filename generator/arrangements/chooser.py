@@ -12,7 +12,7 @@ from randscene.generator.placement import PlacedAsset
 from randscene.generator.posture import upright
 from randscene.generator.trigonometry import cos_sin
 from randscene.manifests.asset_record import AssetRecord
-from randscene.manifests.spec import LayoutSpec
+from randscene.manifests.spec_sections import LayoutSpec
 
 LOOKS = 16
 """How many assets are looked at for one of the shape that is wanted, before any will do."""

@@ -10,7 +10,7 @@ from randscene.generator.layout import centred, disc_facts
 from randscene.generator.placement import PlacedAsset
 from randscene.generator.poisson_disk import DiscLayout, poisson_disk
 from randscene.generator.recipe import DECIMALS, LayoutFacts
-from randscene.manifests.spec import LayoutSpec
+from randscene.manifests.spec_sections import LayoutSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
