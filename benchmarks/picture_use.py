@@ -1,11 +1,11 @@
 """Does a checkpoint see its picture? Its loss with the right picture, another view's and none, and what it generates.
 
-    python benchmarks/picture_use.py RUN DATASET [--split val] [--views 128] [--json FILE]
+    python benchmarks/picture_use.py RUN DATASET [--split val] [--views 128] [--json FILE] [--pictures FILE]
 
 A model that has not learnt to see has the same loss with any picture. Views are drawn from a fixed seed; each gives its
 first instance, along with its scene. Shown: mean velocity losses of the instances at several times; the norm of the
 tokens' mean and the root mean square of what is left of them (a token has norm sqrt(channels) in all); the voxel IoU of
-the generated instances, and how many are empty.
+the generated instances, and how many are empty. With --pictures the first twelve are shown, too.
 """
 
 import argparse
@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from randscene.shards import Dataset, ViewSample
 from randscene.train.batch import LatentSource
 from randscene.train.flow_matching import grouped_flow_loss
 from randscene.train.image_conditioner import crop_images
 from randscene.train.predict import Predictor
+from randscene.train.sample_pictures import sample_sheet, whole_scenes
 from randscene.train.training_data import open_split
 
 TIMES = (0.3, 0.6, 0.8, 0.9, 0.97, 0.999)
@@ -35,10 +37,13 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=128)
     parser.add_argument("--device")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path)
     args = parser.parse_args()
     predictor = Predictor(args.run, device=args.device)
     data = open_split(args.data, args.split, predictor.settings.data.encoder)
     chosen = np.random.default_rng(1).permutation(len(data))[: args.views]
+    if args.pictures:
+        picture(predictor, parts(data, chosen[:12])[0], args.pictures)
     found = losses(predictor, data, chosen) | generated(predictor, data, chosen)
     for name, value in found.items():
         print(f"{name:12} {value}", flush=True)
@@ -100,6 +105,14 @@ def generated(predictor: Predictor, data: Dataset, chosen: np.ndarray) -> dict[s
             empty += not mine.any()
             shares.append((mine & true).sum() / max((mine | true).sum(), 1))
     return {"IoU": f"mean {np.mean(shares):.4f}, median {np.median(shares):.4f}", "empty": f"{empty} of {len(shares)}"}
+
+
+def picture(predictor: Predictor, samples: list[ViewSample], file: Path) -> None:
+    """A row a view: its picture, the truth, and what is generated."""
+    settings = predictor.settings
+    batch = whole_scenes(samples, settings, LatentSource(settings, device=str(predictor.device)))
+    sheet = sample_sheet(predictor.model, predictor.decoder, batch, settings, views=samples, size=128)
+    Image.fromarray(sheet).save(file)
 
 
 if __name__ == "__main__":
