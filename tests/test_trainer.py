@@ -32,6 +32,7 @@ from randscene.train.run_log import RunLog, read_metrics, read_validation
 from randscene.train.settings import OptimiserSettings, load_settings, with_overrides
 from randscene.train.structure_encoder import encode_voxels, load_encoder
 from randscene.train.trainer import learning_rate, train
+from randscene.train.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -204,9 +205,7 @@ def test_an_infinite_gradient_of_a_sound_loss_is_told_apart_for_it_may_be_a_kern
 
 def test_a_validation_loss_that_is_not_finite_stops_and_nothing_is_saved(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "open_validation", lambda data, settings: open_dataset(data[0], split="train"))
-    monkeypatch.setattr(
-        trainer_module.Validation, "sums", lambda *_, **__: torch.full((40,), float("nan"), dtype=torch.float64)
-    )
+    monkeypatch.setattr(Validation, "sums", lambda *_, **__: torch.full((40,), float("nan"), dtype=torch.float64))
     with pytest.raises(RandsceneError, match=r"the validation loss is not finite at step 2 .*no checkpoint yet"):
         train([dataset], tiny("optimiser.steps=2", "validation.groups=1"), tmp_path / "run")
     assert not list_checkpoints(tmp_path / "run") and not read_validation(tmp_path / "run")

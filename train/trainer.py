@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -47,11 +46,10 @@ from randscene.train.process_group import (
 from randscene.train.run_guard import claimed_run, explained_faults
 from randscene.train.run_log import RunLog, StepMetrics
 from randscene.train.run_tensors import restore_run, run_tensors
-from randscene.train.sample_pictures import sample_sheet, whole_scenes
+from randscene.train.run_validation import RunValidation
 from randscene.train.settings import OptimiserSettings, RunSettings
 from randscene.train.step_plan import StepPlan, apply_plan, plan_step
 from randscene.train.step_reporter import PendingStep, StepReporter
-from randscene.train.structure_encoder import LoadedDecoder, load_decoder
 from randscene.train.training_data import (
     MicroBatch,
     conditioner_facts,
@@ -61,7 +59,6 @@ from randscene.train.training_data import (
     open_validation,
     steps_of,
 )
-from randscene.train.validation import Validation, ValidationLoss
 
 # Nothing in a buffer ever changes, so none is exchanged; newer versions of PyTorch have another word for that.
 _SYNC_WORDS = inspect.signature(DistributedDataParallel.__init__).parameters.keys()
@@ -197,13 +194,9 @@ class _Trainer:
         if group.size > 1:
             self.wrapped = DistributedDataParallel(self.model, gradient_as_bucket_view=True, **_CONSTANT_BUFFERS)
         self.by_time = LossByTime(device=group.device)
-        self.validation: Validation | None = None
+        self.validation: RunValidation | None = None
         if held_out is not None:
-            at_once = settings.hardware.groups_at_once or 4
-            self.validation = Validation(
-                held_out, settings, self.source, settings.validation.groups, groups_at_once=at_once
-            )
-        self._decoder: LoadedDecoder | None = None
+            self.validation = RunValidation(held_out, settings, self.source, self.average, group)
         self.batches = micro_batches(mixture, settings, self.source, self.plan, group, self.step)
 
     def _begin_from(self, source: str) -> str:
@@ -356,42 +349,13 @@ class _Trainer:
         return folder
 
     def _validate(self, run_log: RunLog | None) -> float | None:
-        """Loss of the averaged weights on the held-out groups, and pictures; the main process has the average."""
+        """Loss of the averaged weights on the held-out groups."""
         if self.validation is None:
             return None
-        settings, group = self.settings, self.group
-        for part in self.average.parts().values():
-            for tensor in part.state_dict().values():
-                group.broadcast_in_place(tensor)
-        values = self.validation.sums(
-            self.average, group.device, settings.optimiser.precision, rank=group.rank, world_size=group.size
-        )
-        group.sum_in_place(values)
-        found = ValidationLoss.from_vector(values)
-        total = found.total(settings.optimiser.scene_weight)
+        total = self.validation.measure(self.step, run_log)
         if not math.isfinite(total):
             raise self._not_finite("validation loss", f"step {self.step} (averaged weights, held-out groups)")
-        if run_log is not None:
-            told = {"loss": total, "loss_scene": found.scene, "loss_instance": found.instance}
-            run_log.write_validation(self.step, told | found.by_time)
-            if settings.validation.pictures:
-                run_log.write_picture(self.step, self._pictures())
         return total
-
-    def _pictures(self) -> NDArray[Any]:
-        assert self.validation is not None
-        if self._decoder is None:
-            self._decoder = load_decoder(self.settings.data.encoder, str(self.group.device))
-        views = self.validation.samples(self.settings.validation.pictures)
-        batch = whole_scenes(views, self.settings, self.source)
-        return sample_sheet(
-            self.average,
-            self._decoder,
-            batch,
-            self.settings,
-            views=views,
-            seed=self.settings.seed,
-        )
 
 
 def _difference(there: CheckpointState, here: dict[str, object]) -> str:
