@@ -245,12 +245,12 @@ def test_a_study_is_read_by_a_version_that_has_more_settings(dataset, straight, 
     out = Path(shutil.copytree(straight, tmp_path / "out"))
     for path in (out / "arms").iterdir():
         record = json.loads(path.read_text())
-        assert record.pop("optimiser.conditioner_lr_scale") == 1.0 and record.pop("optimiser.betas")
+        assert record.pop("optimiser.weight_decay") == 0.0 and record.pop("optimiser.betas")
         path.write_text(json.dumps(record))
     assert StudyFolder(study_of(content(dataset)), out).plan().done
     data = content(dataset)
-    data["arms"]["small"] |= {"set": [*data["arms"]["small"]["set"], "optimiser.conditioner_lr_scale=0.1"]}
-    with pytest.raises(CheckpointError, match=r"arm small .*conditioner_lr_scale differs"):
+    data["arms"]["small"] |= {"set": [*data["arms"]["small"]["set"], "optimiser.weight_decay=0.1"]}
+    with pytest.raises(CheckpointError, match=r"arm small .*weight_decay differs"):
         StudyFolder(study_of(data), out).plan()
 
 
