@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from randscene.shards import Dataset, ViewSample
+from randscene.shards import ViewSample
 from randscene.train.batch import LatentSource
 from randscene.train.flow_matching import grouped_flow_loss
 from randscene.train.image_conditioner import crop_images
@@ -42,27 +42,24 @@ def main() -> None:
     predictor = Predictor(args.run, device=args.device)
     data = open_split(args.data, args.split, predictor.settings.data.encoder)
     chosen = np.random.default_rng(1).permutation(len(data))[: args.views]
+    parts = [[data[int(i)] for i in chosen[first : first + AT_ONCE]] for first in range(0, len(chosen), AT_ONCE)]
     if args.pictures:
-        picture(predictor, parts(data, chosen[:12])[0], args.pictures)
-    found = losses(predictor, data, chosen) | generated(predictor, data, chosen)
+        picture(predictor, parts[0][:12], args.pictures)
+    found = losses(predictor, parts) | generated(predictor, parts)
     for name, value in found.items():
         print(f"{name:12} {value}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def parts(data: Dataset, chosen: np.ndarray) -> list[list[ViewSample]]:
-    return [[data[int(i)] for i in chosen[first : first + AT_ONCE]] for first in range(0, len(chosen), AT_ONCE)]
-
-
-def losses(predictor: Predictor, data: Dataset, chosen: np.ndarray) -> dict[str, object]:
+def losses(predictor: Predictor, parts: list[list[ViewSample]]) -> dict[str, object]:
     """Mean loss of an instance by picture and time, and the tokens' mean and rest."""
     settings, device, model = predictor.settings, predictor.device, predictor.model
     source = LatentSource(settings, device=str(device))
     generator = torch.Generator().manual_seed(0)
     sums = {f"{picture} {t}": 0.0 for t in TIMES for picture in ("right", "wrong", "none")}
     tokens = []
-    for samples in parts(data, chosen):
+    for samples in parts:
         count = len(samples)
         latents = torch.from_numpy(np.stack([source.latents(sample, FIRST) for sample in samples])).to(device)
         size = settings.conditioner.image_size
@@ -90,14 +87,14 @@ def losses(predictor: Predictor, data: Dataset, chosen: np.ndarray) -> dict[str,
     mean = every.mean(0)
     rest = (every - mean).square().sum(-1).mean().sqrt()
     return {"tokens": f"mean {float(mean.norm()):.2f}, rest {float(rest):.2f}"} | {
-        name: round(value / len(chosen), 4) for name, value in sums.items()
+        name: round(value / sum(map(len, parts)), 4) for name, value in sums.items()
     }
 
 
-def generated(predictor: Predictor, data: Dataset, chosen: np.ndarray) -> dict[str, object]:
+def generated(predictor: Predictor, parts: list[list[ViewSample]]) -> dict[str, object]:
     """Voxel IoU of what is generated with the run's own sampling."""
     shares, empty = [], 0
-    for samples in parts(data, chosen):
+    for samples in parts:
         for sample, logits in zip(samples, predictor.logits([predictor.view(sample) for sample in samples])):
             true = np.zeros(logits.shape[1:], bool)
             true[tuple(sample.instance_coords(1).T)] = True

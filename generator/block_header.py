@@ -1,7 +1,8 @@
-"""What the index of a built shard says of its block, read back: which scenes it was to hold and what became of each."""
+"""What the index of a built shard says of its block: which scenes it was to hold and what became of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from randscene.errors import DatasetError
 from randscene.shards.shard_index import ShardIndex
@@ -9,7 +10,7 @@ from randscene.shards.shard_index import ShardIndex
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockHeader:
-    """The part of a shard's header that a build goes on from; `pack_block` writes it."""
+    """The part of a shard's header that a build goes on from."""
 
     fingerprint: str
     """Of the dataset."""
@@ -19,6 +20,17 @@ class BlockHeader:
     """The scenes that the shard holds, and which attempt each one came of."""
     given_up: Mapping[int, str]
     """The others, with the reason of their last failure."""
+
+    def as_written(self, *, split: str, block: int) -> dict[str, Any]:
+        """The header as a shard's index holds it, with the block's split and number."""
+        return {
+            "split": split,
+            "block": block,
+            "scenes": list(self.scenes),
+            "attempts": {str(scene): self.attempts[scene] for scene in sorted(self.attempts)},
+            "given_up": {str(scene): self.given_up[scene] for scene in sorted(self.given_up)},
+            "fingerprint": self.fingerprint,
+        }
 
 
 def read_header(index: ShardIndex, *, where: str) -> BlockHeader:

@@ -10,6 +10,7 @@ from typing import Any
 
 from randscene import seeding
 from randscene.errors import DatasetError, RandsceneError
+from randscene.generator.block_header import BlockHeader
 from randscene.generator.dataset_folder import Block, DatasetFolder, StagedScene
 from randscene.shards.commit import commit_shard, local_copy
 from randscene.shards.shard_index import ShardIndex, read_index
@@ -59,14 +60,12 @@ def pack_block(
         Names the build.
     """
     folder = DatasetFolder(open_store(url), token)
-    header = {
-        "split": block.split,
-        "block": block.number,
-        "scenes": list(block.scenes),
-        "attempts": {str(scene): staged[scene].attempt for scene in sorted(staged)},
-        "given_up": {str(scene): given_up[scene] for scene in sorted(given_up)},
-        "fingerprint": fingerprint,
-    }
+    header = BlockHeader(
+        fingerprint=fingerprint,
+        scenes=block.scenes,
+        attempts={scene: done.attempt for scene, done in staged.items()},
+        given_up=given_up,
+    ).as_written(split=block.split, block=block.number)
     try:
         with contextlib.ExitStack() as tars, folder.turn():
             places: Places = {}
