@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from randscene.errors import SpecError
 from randscene.train import attention_backend as backends
 from randscene.train.attention_backend import BACKENDS, attend, attention_backend, best_backend
+from randscene.train.conditioned_flow import ConditionedFlow
 from randscene.train.model_flops import condition_tokens, step_flops
 from randscene.train.settings import HardwareSettings, ModelSettings, load_settings, with_overrides
 from randscene.train.sparse_structure_flow import SparseStructureFlow
@@ -95,6 +96,24 @@ def test_compiled_blocks_keep_their_names_and_their_results(tmp_path):
     assert flow.state_dict().keys() == plain.state_dict().keys()
     x, t, cond = torch.randn(2, 8, 4, 4, 4), torch.rand(2) * 1000, torch.randn(2, 5, 48)
     torch.testing.assert_close(flow(x, t, cond), plain(x, t, cond), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_trained_image_encoder_is_compiled_too_and_keeps_its_names_gradients_and_results():
+    settings = with_overrides(load_settings("mini"), ["hardware.compile=always"])
+    model, plain = ConditionedFlow(settings), ConditionedFlow(settings)
+    apply_plan(plan_step(settings, model.flow, CPU, 1), model.flow, model.trained_encoder_blocks())
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
+    tokens = [one.conditioner(images) for one in (model, plain)]
+    torch.testing.assert_close(*tokens, atol=1e-4, rtol=1e-4)
+    gradients = [
+        torch.autograd.grad(tokens[i].square().sum(), one.conditioner.stem[0].weight)[0]
+        for i, one in enumerate((model, plain))
+    ]
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-3)
+    assert all(block._compiled_call_impl is not None for block in model.conditioner.blocks)
+    assert all(block._compiled_call_impl is None for block in model.average().conditioner.blocks)
 
 
 def test_compiled_blocks_stay_whole_in_data_parallel_training(tmp_path, monkeypatch):

@@ -190,7 +190,8 @@ class LatentSource:
             self._load_encoder(), [batch.grids[first[number]] for number in range(len(different))]
         )
         latents = torch.cat([batch.scene_latents, batch.instance_latents]).to(encoded.device, non_blocking=True)
-        rows, numbers = (torch.tensor(list(part)).to(encoded.device) for part in (place, place.values()))
+        pairs = torch.tensor([list(place), list(place.values())])
+        rows, numbers = (pairs.pin_memory() if encoded.is_cuda else pairs).to(encoded.device, non_blocking=True)
         latents[rows] = encoded[numbers]
         scenes = len(batch.scene_latents)
         return replace(batch, scene_latents=latents[:scenes], instance_latents=latents[scenes:], grids={})

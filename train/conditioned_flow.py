@@ -11,7 +11,7 @@ from randscene import seeding
 from randscene.errors import CheckpointError
 from randscene.train.checkpoint import load_run_settings, read_tensors
 from randscene.train.flow_matching import drop_condition
-from randscene.train.image_conditioner import build_conditioner
+from randscene.train.image_conditioner import MiniConditioner, build_conditioner
 from randscene.train.initial_weights import load_initial_flow
 from randscene.train.settings import RunSettings
 from randscene.train.sparse_structure_flow import SparseStructureFlow
@@ -51,6 +51,10 @@ class ConditionedFlow(nn.Module):
         """The modules that are trained and that a checkpoint stores, by the name of their file."""
         parts: dict[str, nn.Module] = {"model": self.flow}
         return parts if self.frozen_conditioner else parts | {"conditioner": self.conditioner}
+
+    def trained_encoder_blocks(self) -> list[nn.Module]:
+        """The transformer blocks of an image encoder that is trained."""
+        return list(self.conditioner.blocks) if isinstance(self.conditioner, MiniConditioner) else []
 
     def average(self) -> "ConditionedFlow":
         """A copy without gradients, for a moving average; a frozen encoder is shared, not copied."""

@@ -12,6 +12,7 @@ input layer, output layer, position table, and every normalisation inside the to
 * else float32.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,11 +39,18 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(Linear(FREQUENCIES, channels), nn.SiLU(), Linear(channels, channels))
 
     def forward(self, t: Tensor) -> Tensor:
-        half = FREQUENCIES // 2
-        frequencies = torch.from_numpy(np.exp(-np.log(10000.0) * np.arange(half) / half).astype(np.float32))
         # The phase is rounded to float32 like the published model's; its cosine is exact to float32.
-        phase = (t.float().unsqueeze(-1) * frequencies.to(t.device)).double()
+        phase = (t.float().unsqueeze(-1) * _frequencies(t.device)).double()
         return self.mlp(torch.cat([phase.cos(), phase.sin()], dim=-1).float())
+
+
+@functools.lru_cache(maxsize=8)
+def _frequencies(device: torch.device) -> Tensor:
+    """Of the sinusoids, on a device; a copy to a GPU at every call would wait for all that is still running there."""
+    half = FREQUENCIES // 2
+    values = np.exp(-np.log(10000.0) * np.arange(half) / half).astype(np.float32)
+    with torch.inference_mode(False):  # one made for a prediction shall serve training, too
+        return torch.from_numpy(values).to(device)
 
 
 class FlowBlock(nn.Module):

@@ -1,8 +1,10 @@
 """How a step is fitted to a machine: micro-batches, compilation, activation checkpointing, attention kernels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from randscene.errors import SpecError
 from randscene.train.attention_backend import best_backend
@@ -108,8 +110,11 @@ def fitting_policy(flow: SparseStructureFlow, sequences: int, memory: float, *, 
     return "every_block"
 
 
-def apply_plan(plan: StepPlan, flow: SparseStructureFlow) -> None:
-    """Set up the flow model for training; its tensors and their names stay as they are."""
+def apply_plan(plan: StepPlan, flow: SparseStructureFlow, others: Iterable[nn.Module] = ()) -> None:
+    """Set up the flow model for training, and compile `others` where its own blocks are compiled.
+
+    Tensors and their names stay as they are.
+    """
     flow.checkpoint_blocks = {
         "none": frozenset[int](),
         "every_other": frozenset(range(1, len(flow.blocks), 2)),
@@ -120,5 +125,5 @@ def apply_plan(plan: StepPlan, flow: SparseStructureFlow) -> None:
         # keeps would differ from what a checkpointed block computes again, which PyTorch refuses.
         torch._dynamo.config.optimize_ddp = False
         start_compile_workers()
-        for block in flow.blocks:
+        for block in (*flow.blocks, *others):
             block.compile(dynamic=False)

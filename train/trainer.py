@@ -189,7 +189,7 @@ class _Trainer:
         if state:
             restore_run(self.model, self.average, self.optimiser, checkpoints[-1])
             self.step = state.step
-        apply_plan(self.plan, self.model.flow)
+        apply_plan(self.plan, self.model.flow, self.model.trained_encoder_blocks())
         self.wrapped: nn.Module = self.model
         if group.size > 1:
             self.wrapped = DistributedDataParallel(self.model, gradient_as_bucket_view=True, **_CONSTANT_BUFFERS)
