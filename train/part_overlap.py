@@ -60,7 +60,9 @@ def surface_cells(triangles: NDArray[Any], side: float) -> NDArray[Any]:
     edges = triangles - np.roll(triangles, 1, axis=1)
     longest = np.sqrt((edges**2).sum(axis=2)).max(axis=1)
     steps = np.maximum(np.ceil(longest / (side / 2)), 1).astype(np.int64)
-    found = []
+    # Every point lies between corners. A grid of all cells there is marked far sooner than points are sorted.
+    low, high = (np.rint(end(triangles, axis=(0, 1)) / side).astype(np.int64) for end in (np.min, np.max))
+    met = np.zeros(high - low + 3, bool)  # a sum of weights that is not quite 1 may leave the corners' box
     for count in np.unique(steps).tolist():
         some = triangles[steps == count]
         first, second = (axis.ravel() for axis in np.meshgrid(*[np.arange(count + 1)] * 2, indexing="ij"))
@@ -69,5 +71,5 @@ def surface_cells(triangles: NDArray[Any], side: float) -> NDArray[Any]:
         at_once = max(1, _POINTS_AT_ONCE // len(weights))
         for begin in range(0, len(some), at_once):
             points = np.einsum("wc,fcd->fwd", weights, some[begin : begin + at_once]).reshape(-1, 3)
-            found.append(np.unique(np.rint(points / side).astype(np.int64), axis=0))
-    return np.unique(np.concatenate(found), axis=0)
+            met[tuple((np.rint(points / side).astype(np.int64) - low + 1).T)] = True
+    return np.argwhere(met) + low - 1
