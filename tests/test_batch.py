@@ -82,6 +82,29 @@ def test_voxels_without_latents_are_encoded_to_what_the_encoder_gives():
     assert source.encoder_sha256 == encoder.sha256
 
 
+@pytest.mark.parametrize("stored", [(), (1,)], ids=["none stored", "one of three stored"])
+def test_groups_that_a_loader_leaves_to_be_encoded_get_the_same_latents_and_no_memory_before(stored):
+    settings = with_overrides(load_settings("mini"), ["data.instances_per_scene=3"])
+    source = LatentSource(settings)
+    views = [make_sample(scene, 0) for scene in range(3)]
+    for number in stored:
+        latents = source.latents(views[number], np.arange(1, views[number].n_instances + 1)).astype(np.float16)
+        views[number] = changed(
+            dataclasses.replace(views[number], latents=latents),
+            encoder={"name": "mini", "sha256": source.encoder_sha256},
+        )
+    left = build_batch(views, settings, source, positions=range(3), encode=False)
+    held = left.scene_latents.untyped_storage().nbytes() + left.instance_latents.untyped_storage().nbytes()
+    assert held == 12 * 8 * 16**3 * 4 if stored else held < 100
+    assert len(left.grids) == 4 * (3 - len(stored)) and left.wholly_to_encode == (not stored)
+    made, expected = source.encode(left), build_batch(views, settings, source, positions=range(3))
+    assert not made.grids
+    for group, view in enumerate(views):
+        of_group = [made.scene_latents[group], *made.instance_latents[3 * group : 3 * group + 3]]
+        np.testing.assert_array_equal(torch.stack(of_group), source.latents(view, made.instances[3 * group :][:3]))
+    assert torch.equal(made.instance_latents, expected.instance_latents)
+
+
 @pytest.mark.parametrize(
     ("meta", "message"),
     [

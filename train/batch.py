@@ -48,9 +48,14 @@ class GroupBatch:
     """(V, 3) uint8 voxels of the sequences that are still to be encoded, by row (all scenes first, then all
     instances); their latents are zero until `LatentSource.encode`."""
 
+    @property
+    def wholly_to_encode(self) -> bool:
+        """Whether no sequence has latents yet: theirs are one zero then, seen many times."""
+        return len(self.grids) == len(self.scene_latents) + len(self.instance_latents)
+
     def pin_memory(self) -> "GroupBatch":
         """The same in page-locked memory, from where copies to a GPU need not be waited for."""
-        names = ("scene_latents", "instance_latents", "images", "scene_of")
+        names = ["images", "scene_of"] + ([] if self.wholly_to_encode else ["scene_latents", "instance_latents"])
         return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
@@ -189,10 +194,15 @@ class LatentSource:
         encoded = encode_on_device(
             self._load_encoder(), [batch.grids[first[number]] for number in range(len(different))]
         )
-        latents = torch.cat([batch.scene_latents, batch.instance_latents]).to(encoded.device, non_blocking=True)
         pairs = torch.tensor([list(place), list(place.values())])
         rows, numbers = (pairs.pin_memory() if encoded.is_cuda else pairs).to(encoded.device, non_blocking=True)
-        latents[rows] = encoded[numbers]
+        if batch.wholly_to_encode:  # by row, from the first to the last
+            latents = encoded[numbers]
+        else:
+            # Copied one by one: joined on the CPU they would lie in other memory than what was pinned for the copy.
+            both = (batch.scene_latents, batch.instance_latents)
+            latents = torch.cat([one.to(encoded.device, non_blocking=True) for one in both])
+            latents[rows] = encoded[numbers]
         scenes = len(batch.scene_latents)
         return replace(batch, scene_latents=latents[:scenes], instance_latents=latents[scenes:], grids={})
 
@@ -257,7 +267,7 @@ def build_batch(
         instances = choose_instances(sample.n_instances, per_scene, rng)
         stored = source.stored(sample, instances)
         if stored is None:
-            stored = np.zeros((1 + per_scene, *LATENT_SHAPE), np.float32)
+            stored = np.broadcast_to(np.float32(0), (1 + per_scene, *LATENT_SHAPE))
             first = len(samples) + group * per_scene
             grids[group] = sample.scene_coords()
             grids |= {first + k: sample.instance_coords(int(instance)) for k, instance in enumerate(instances)}
@@ -268,9 +278,15 @@ def build_batch(
             raise DatasetError(f"sample {sample.key}: {error}") from error
         chosen.append(instances)
     scene_images = np.stack([group[0] for group in images])
+    if len(grids) == len(samples) * (1 + per_scene):
+        zero = torch.zeros(())  # 131 kB a sequence would go from process to process for nothing
+        scenes, of_instances = (zero.expand((len(samples) * k, *LATENT_SHAPE)) for k in (1, per_scene))
+    else:
+        scenes = torch.from_numpy(np.stack([group[0] for group in latents]))
+        of_instances = torch.from_numpy(np.concatenate([group[1:] for group in latents]))
     batch = GroupBatch(
-        scene_latents=torch.from_numpy(np.stack([group[0] for group in latents])),
-        instance_latents=torch.from_numpy(np.concatenate([group[1:] for group in latents])),
+        scene_latents=scenes,
+        instance_latents=of_instances,
         images=torch.from_numpy(np.concatenate([scene_images, *(group[1:] for group in images)])),
         scene_of=torch.arange(len(samples)).repeat_interleave(per_scene),
         instances=torch.from_numpy(np.concatenate(chosen)),
