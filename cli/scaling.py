@@ -47,6 +47,7 @@ def scaling(
     if is_main:
         _show(plan, which)
     if dry_run:
+        folder.check_beginnings(plan.mine)
         return
     if report:
         _written(write_report(folder, plan))

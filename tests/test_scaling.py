@@ -417,6 +417,34 @@ def test_a_set_that_could_not_be_scored_is_refused_before_anything_is_trained(da
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("how", ["run", "dry run"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"init": "runs/gone"}, "arm late: no run or weights at .*/runs/gone"),
+        ({"init": "empty"}, "arm late: .*empty holds no weights"),
+        ({"init": "gone.safetensors"}, "arm late: gone.safetensors does not exist"),
+        ({"set": [*TINY, "data.frame=canonical"]}, "arm late: dataset set is in frame yaw .* the run is in canonical"),
+    ],
+    ids=["no run", "no weights", "no file", "another frame"],
+)
+def test_an_arm_that_cannot_begin_is_refused_before_any_other_is_trained(
+    dataset, tmp_path, monkeypatch, capsys, how, change, said
+):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "runs").mkdir()
+    data = content(dataset)
+    data["arms"]["late"] = {"set": TINY, "mixture": {"set": 1}, **change}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(data))
+    words = ["randscene", "scaling", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*words, *(["--dry-run"] if how == "dry run" else [])])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = " ".join(capsys.readouterr().err.split())
+    assert stop.value.code == 1 and re.search(said, printed), printed
+    assert not (tmp_path / "out").exists()
+
+
 def test_settings_that_the_study_gives_itself_cannot_be_set(dataset, tmp_path):
     for override in ("seed=3", "name=x", "data.scenes=first:2"):
         data = content(dataset)

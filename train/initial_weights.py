@@ -99,8 +99,24 @@ def load_initial_conditioner(conditioner: "nn.Module", source: str) -> bool:
     return True
 
 
+def check_source(source: str) -> None:
+    """Refuse what is certainly no source of `load_initial_flow`; reads no weights and asks no hub.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such source.
+    """
+    _find_here(source)
+
+
 def _find(source: str) -> tuple[Path, bool]:
     """The file of weights, and whether it belongs to a checkpoint of ours, which knows the file's hash."""
+    return _find_here(source) or (find_model(source, FLOW_STEM).weights, False)
+
+
+def _find_here(source: str) -> tuple[Path, bool] | None:
+    """As `_find`; None for what is on the hub, or in the hub's layout."""
     path = Path(source)
     if path.suffix in (".safetensors", *SUFFIXES) and not path.is_dir():
         if not path.is_file():
@@ -127,7 +143,7 @@ def _find(source: str) -> tuple[Path, bool]:
             f"{path} holds no weights of a flow: a run has settings.json, a checkpoint state.json, an I-Scene folder "
             f"{ISCENE_CONFIG}, a released model ckpts/{FLOW_STEM}.json and .safetensors"
         )
-    return find_model(source, FLOW_STEM).weights, False
+    return None
 
 
 def _denoiser(folder: Path) -> Path:

@@ -8,7 +8,7 @@ OUT/scores/SET/ARM-seedN/                    predictions/, one folder a protocol
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from randscene.files import write_atomic
 from randscene.shards import Dataset, open_dataset
 from randscene.shards.dataset import read_info
 from randscene.shards.store import open_store
-from randscene.train.batch import same_frame
+from randscene.train.batch import check_frame, same_frame
 from randscene.train.checkpoint import (
     check_run_folder,
     checkpoint_sha256,
@@ -28,6 +28,7 @@ from randscene.train.checkpoint import (
     read_state,
 )
 from randscene.train.evaluation_statistics import scene_of
+from randscene.train.initial_weights import check_source
 from randscene.train.prediction_view import choose_views
 from randscene.train.protocols import load_protocol
 from randscene.train.scaling_study import Arm, EvaluationSet, Study, arm_settings, with_data
@@ -105,6 +106,26 @@ class StudyFolder:
             if not path.exists():
                 write_atomic(path, json.dumps({"schema": SCHEMA, **record}, indent=1, sort_keys=True) + "\n")
 
+    def check_beginnings(self, units: Iterable[Unit]) -> None:
+        """Refuse, before the first is trained, what `train` would refuse when its turn comes.
+
+        Raises
+        ------
+        CheckpointError
+            If an arm begins from weights that are not there.
+        DatasetError
+            If an arm's dataset is of another frame than its settings.
+        """
+        for arm, settings in {unit.arm.name: (unit.arm, unit.settings) for unit in units if not unit.trained}.values():
+            try:
+                if arm.init and arm.parent is None:
+                    check_source(self._initial(arm))
+                for name in arm.mixture:
+                    first = self._dataset(name, settings.data.split, arm.scenes)[0]
+                    check_frame(first.meta, settings.data, where=f"dataset {name}")
+            except (CheckpointError, DatasetError) as error:
+                raise type(error)(f"arm {arm.name}: {error}") from error
+
     def chosen_keys(self, wanted: EvaluationSet) -> list[str]:
         """Keys of an evaluation set's views, sorted."""
         data = self.evaluation_data(wanted)
@@ -138,10 +159,17 @@ class StudyFolder:
                 raise CheckpointError(f"{run} has no checkpoint for {unit.name} to begin from: train it first")
             init = str(found[-1])
         else:
-            # A path as the study file means it, or else a name on the hub.
-            path = (self.study.folder / unit.arm.init).absolute()
-            init = str(path) if unit.arm.init and path.exists() else unit.arm.init
+            init = self._initial(unit.arm)
         return self._settings(unit.arm, unit.seed, init=init)
+
+    def _initial(self, arm: Arm) -> str:
+        """An arm's first weights: a path as the study file means it, or else a name on the hub.
+
+        As everywhere, text whose first part is a folder is a path.
+        """
+        folder = self.study.folder.absolute()
+        first = Path(arm.init).parts[:1]
+        return str(folder / arm.init) if first and folder.joinpath(*first).exists() else arm.init
 
     def piece_digest(self, unit: Unit, name: str, kind: str) -> str | None:
         """What decides one measured thing; None while the run has no checkpoint."""

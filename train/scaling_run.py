@@ -79,13 +79,15 @@ def run_study(
     Raises
     ------
     RandsceneError
-        What `StudyFolder.plan`, `train`, `Predictor` and `evaluate` raise; or if another process is at a run.
+        What `StudyFolder.plan` and `check_beginnings`, `train`, `Predictor` and `evaluate` raise; or if another process
+        is at a run.
     """
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     folder, is_main = StudyFolder(study, out), rank == 0
     plan = folder.plan(part)
     # Decided before the first run is joined, which no process can finish without the others: all decide alike.
     missing = [unit for unit in plan.mine if not unit.done]
+    folder.check_beginnings(missing)
     tell = progress if progress is not None and is_main else _silent
     work = _Work(folder, device=device, workers=workers, tell=tell)
     # One group for all runs: torchrun's processes can be joined only once. Without a run left, nobody needs it.
