@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from randscene.errors import CheckpointError, RandsceneError
@@ -91,6 +92,25 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint_and_no_trace(tmp_path, 
     with pytest.raises(RandsceneError, match="the disk is full"):
         save(tmp_path, 2, net())
     assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_full_disk_is_told_alike_where_the_tensors_library_meets_it(tmp_path, monkeypatch):
+    kept = save(tmp_path, 1, net())
+
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(RandsceneError, match=r"^cannot write .*step_0000002: the disk is full"):
+        save(tmp_path, 2, net())
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_an_older_checkpoint_that_is_damaged_ends_no_run(tmp_path):
+    once = with_overrides(SETTINGS, ["keep_checkpoints=2"])
+    (save(tmp_path, 1, net(), once) / "state.json").write_text("{")
+    newest = save(tmp_path, 2, net(), once)
+    assert list_checkpoints(tmp_path)[-1] == newest and read_state(newest).step == 2
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "state", "schema", "escape"])

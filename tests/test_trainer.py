@@ -496,6 +496,16 @@ def test_a_frozen_image_encoder_is_neither_trained_nor_stored(dataset, tmp_path)
     assert trained.conditioner.frozen and not any(p.requires_grad for p in fresh.conditioner.parameters())
 
 
+def test_a_file_in_the_place_of_the_boards_folder_is_told_in_one_line(dataset, tmp_path):
+    run = tmp_path / "run"
+    train([dataset], tiny("optimiser.steps=1"), run)
+    shutil.rmtree(run / "tensorboard")
+    (run / "tensorboard").write_text("mine")
+    with pytest.raises(CheckpointError, match="tensorboard is a file"):
+        train([dataset], tiny("optimiser.steps=2"), run)
+    assert (run / "tensorboard").read_text() == "mine"
+
+
 def test_a_full_gpu_is_told_in_one_line_with_what_to_do(dataset, tmp_path, monkeypatch):
     def full(*args):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")

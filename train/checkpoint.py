@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from randscene.canonical_json import dumps
-from randscene.errors import CheckpointError, SpecError
-from randscene.files import explain_os_errors, fsync, sha256_of, write_atomic
+from randscene.errors import CheckpointError, RandsceneError, SpecError
+from randscene.files import explain_os_errors, fsync, no_room, sha256_of, write_atomic
 from randscene.train.settings import RunSettings, parse_settings
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def save_checkpoint(
     RandsceneError
         If the disk is full or not writable; the earlier checkpoints stay.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = run / "checkpoints" / f"step_{step:07d}"
@@ -151,7 +152,13 @@ def save_checkpoint(
             temporary.mkdir()
             for name, named in tensors.items():
                 path = temporary / f"{name}.safetensors"
-                save_file({key: value.detach().cpu().contiguous() for key, value in named.items()}, path)
+                whole = {key: value.detach().cpu().contiguous() for key, value in named.items()}
+                try:
+                    save_file(whole, path)
+                except SafetensorError as error:  # no OSError, even where the disk is full
+                    if line := no_room(str(error), folder):
+                        raise RandsceneError(line) from error
+                    raise
                 fsync(path)
             state = {
                 "schema": SCHEMA_VERSION,
@@ -167,7 +174,8 @@ def save_checkpoint(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         fsync(folder.parent)
-        best = _best(list_checkpoints(run))
+        # One that is damaged is in nobody's way here: it is neither the best nor what the run goes on from.
+        best = _best([path for path in list_checkpoints(run) if _is_readable(path)])
         for old in list_checkpoints(run)[: -settings.keep_checkpoints]:
             if old != best:
                 # Under its own name it must be whole, even if this process is killed half way.
@@ -223,6 +231,14 @@ def best_checkpoint(run: Path) -> Path:
 def _best(checkpoints: list[Path]) -> Path | None:
     measured = [(loss, path) for path in checkpoints if (loss := read_state(path).validation) is not None]
     return min(measured)[1] if measured else None
+
+
+def _is_readable(checkpoint: Path) -> bool:
+    try:
+        read_state(checkpoint)
+    except CheckpointError:
+        return False
+    return True
 
 
 def read_state(checkpoint: Path) -> CheckpointState:

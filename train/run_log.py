@@ -139,6 +139,8 @@ def _summary_writer(folder: Path, step: int) -> "SummaryWriter | None":
         return None
     from torch.utils.tensorboard import SummaryWriter
 
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file, where TensorBoard's folder belongs: move it away")
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
