@@ -254,6 +254,23 @@ def test_a_photo_with_masks_is_read_in_both_forms(tmp_path):
     np.testing.assert_array_equal(read_masked_image(rgb, tmp_path / "masks").ids, from_ids.ids)
 
 
+def test_a_picture_is_read_upright_as_viewers_show_it_and_masks_of_16_bits_by_their_own_half(tmp_path):
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:5] = 250  # a bright top edge
+    turned = Image.fromarray(np.rot90(pixels, 1))  # the sensor stood on its side: EXIF 6 says "turn right to show"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "phone.png", exif=exif)
+    for number, place in enumerate((slice(0, 5), slice(10, 20))):
+        mask = np.full((20, 30), 300, np.uint16)  # next to black
+        mask[place] = 65535
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    read = read_masked_image(tmp_path / "phone.png", tmp_path / "masks")
+    np.testing.assert_array_equal(read.rgb, pixels)
+    assert read.ids[:5].min() == read.ids[:5].max() == 1 and (read.ids[10:] == 2).all() and not read.ids[5:10].any()
+
+
 def test_masks_go_by_the_numbers_in_their_names_which_other_signs_for_numbers_do_not_disturb(tmp_path):
     rgb = save(tmp_path / "room.png", np.zeros((4, 4, 3), np.uint8))
     for place, name in enumerate(("²9.png", "²10.png")):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from randscene.errors import PredictionError
 from randscene.train.natural_order import natural_order
@@ -35,11 +35,13 @@ def read_masked_image(image: Path, masks: Path) -> MaskedPhoto:
     Parameters
     ----------
     image : Path
-        Any format that Pillow reads; transparency is ignored, the masks cut the objects.
+        Any format that Pillow reads, turned as its EXIF orientation says; transparency is ignored, the masks cut the
+        objects.
     masks : Path
         Either one greyscale or palette PNG of instance ids (0 background; other ids in rising order become 1, 2, ...),
         or a folder of PNG masks, one an instance in the order of their names (numbers in names count as numbers);
-        a pixel belongs to an instance where its mask is brighter than half. Where masks overlap the later one wins.
+        a pixel belongs to an instance where its mask, of 8 or 16 bits, is brighter than half. Where masks overlap the
+        later one wins.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def _ids_of_folder(folder: Path, size: tuple[int, int]) -> NDArray[Any]:
         raise PredictionError(f"{folder} holds {len(paths)} PNG masks; 1 to {MAX_INSTANCES} are possible")
     ids = np.zeros(size, np.uint8)
     for instance, path in enumerate(paths, start=1):
-        mask = np.asarray(_open(path).convert("L")) > 127
+        mask = _is_bright(_open(path))
         if mask.shape != size:
             raise PredictionError(f"{path} is {mask.shape[1]} x {mask.shape[0]}, the image {size[1]} x {size[0]}")
         ids[mask] = instance
@@ -93,11 +95,19 @@ def _ids_of_folder(folder: Path, size: tuple[int, int]) -> NDArray[Any]:
     return ids
 
 
+def _is_bright(mask: Image.Image) -> NDArray[Any]:
+    """(H, W) bool: where a mask is brighter than half of its range."""
+    if mask.mode.startswith("I"):  # 16 bits, of which a conversion to 8 would take all above 255 for white
+        return np.asarray(mask).astype(np.int64) > 2**15 - 1
+    return np.asarray(mask.convert("L")) > 127
+
+
 def _open(path: Path) -> Image.Image:
+    """A picture as viewers show it."""
     try:
         with Image.open(path) as picture:
             picture.load()
-            return picture
+            return ImageOps.exif_transpose(picture)
     except FileNotFoundError as error:
         raise PredictionError(f"{path} does not exist") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
