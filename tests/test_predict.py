@@ -271,6 +271,17 @@ def test_a_picture_is_read_upright_as_viewers_show_it_and_masks_of_16_bits_by_th
     assert read.ids[:5].min() == read.ids[:5].max() == 1 and (read.ids[10:] == 2).all() and not read.ids[5:10].any()
 
 
+def test_a_grey_picture_of_16_bits_keeps_its_shades_and_one_of_floats_is_refused(tmp_path):
+    shades = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4369
+    ids = save(tmp_path / "ids.png", np.ones((4, 4), np.uint8))
+    Image.fromarray(shades).save(tmp_path / "deep.png")
+    read = read_masked_image(tmp_path / "deep.png", ids)
+    np.testing.assert_array_equal(read.rgb, np.repeat((shades // 256)[..., None], 3, axis=2))
+    Image.fromarray(shades.astype(np.float32) / 65535).save(tmp_path / "floats.tif")
+    with pytest.raises(PredictionError, match=r"floats\.tif has pixels of 32 bits: save the picture with 8 or 16 bits"):
+        read_masked_image(tmp_path / "floats.tif", ids)
+
+
 def test_masks_go_by_the_numbers_in_their_names_which_other_signs_for_numbers_do_not_disturb(tmp_path):
     rgb = save(tmp_path / "room.png", np.zeros((4, 4, 3), np.uint8))
     for place, name in enumerate(("²9.png", "²10.png")):

@@ -35,8 +35,8 @@ def read_masked_image(image: Path, masks: Path) -> MaskedPhoto:
     Parameters
     ----------
     image : Path
-        Any format that Pillow reads, turned as its EXIF orientation says; transparency is ignored, the masks cut the
-        objects.
+        Any format that Pillow reads, turned as its EXIF orientation says, of 8 or 16 bits; transparency is ignored, the
+        masks cut the objects.
     masks : Path
         Either one greyscale or palette PNG of instance ids (0 background; other ids in rising order become 1, 2, ...),
         or a folder of PNG masks, one an instance in the order of their names (numbers in names count as numbers);
@@ -50,9 +50,10 @@ def read_masked_image(image: Path, masks: Path) -> MaskedPhoto:
     Raises
     ------
     PredictionError
-        If a file is missing or not an image, the sizes differ, or an instance has no pixel.
+        If a file is missing or not an image, its pixels are neither of 8 nor of 16 bits, the sizes differ, or an
+        instance has no pixel.
     """
-    rgb = np.asarray(_open(image).convert("RGB"))
+    rgb = _colours(image)
     height, width = rgb.shape[:2]
     ids = _ids_of_folder(masks, (height, width)) if masks.is_dir() else _ids_of_file(masks)
     if ids.shape != rgb.shape[:2]:
@@ -66,6 +67,18 @@ def read_masked_image(image: Path, masks: Path) -> MaskedPhoto:
 def folder_name(image: Path) -> str:
     """A name for an image's prediction folder: its own without suffix; letters, digits, `_`, `-` and inner dots."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", image.stem).strip(".") or "image"
+
+
+def _colours(path: Path) -> NDArray[Any]:
+    """(H, W, 3) uint8 of a picture."""
+    picture = _open(path)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # A conversion would take all above 255 for white, and numbers of a range that nothing tells for black.
+        values = np.asarray(picture)
+        if picture.mode == "F" or not 0 <= values.min() <= values.max() < 2**16:
+            raise PredictionError(f"{path} has pixels of 32 bits: save the picture with 8 or 16 bits a channel")
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
 
 
 def _ids_of_file(path: Path) -> NDArray[Any]:
