@@ -208,12 +208,27 @@ def _read_info(store: Store) -> dict[str, Any] | None:
 def committed_header(
     store: Store, block: RoomBlock, fingerprint: str, sizes: Mapping[str, int] | None = None
 ) -> dict[str, Any] | None:
-    """The header of a block's shard, or None where it is not committed or not this one."""
+    """The header of a block's shard, or None where it is not committed, not this one, or not an import's."""
     index = _index(store, block, store.sizes("shards") if sizes is None else sizes)
     if index is None or index.header.get("fingerprint") != fingerprint:
         return None
     same = index.header.get("scenes") == [room.scene for room in block.rooms]
-    return index.header if same and {"given_up", "rooms", "failures"} <= set(index.header) else None
+    return index.header if same and _tells_its_rooms(index.header) else None
+
+
+def _tells_its_rooms(header: Mapping[str, Any]) -> bool:
+    """Whether a header has what is read of it here, so that nothing else is taken for an import's."""
+    try:
+        words = [
+            *header["given_up"].values(),
+            *(failure["reason"] for failure in header["failures"]),
+            *(item["reason"] for record in header["rooms"] for item in record["left_out"]),
+            *(item["name"] for record in header["rooms"] for item in record["objects"]),
+            *(record["room"] for record in header["rooms"]),
+        ]
+    except (AttributeError, KeyError, TypeError):
+        return False
+    return all(isinstance(word, str) for word in words)
 
 
 def has_faults(header: Mapping[str, Any]) -> bool:
@@ -240,7 +255,7 @@ def close(store: Store, description: Description, blocks: Sequence[RoomBlock]) -
     Raises
     ------
     DatasetError
-        If a shard has gone.
+        If a shard has gone, or its index is not that of an import.
     """
     counts = {split: {"scenes": 0, "samples": 0, "shards": 0} for split in description.splits}
     records, failures = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -249,6 +264,11 @@ def close(store: Store, description: Description, blocks: Sequence[RoomBlock]) -
         index = _index(store, block, sizes)
         if index is None:
             raise DatasetError(f"{store.url}: shards/{block.name}.tar has gone; run the same command again")
+        if not _tells_its_rooms(index.header):
+            raise DatasetError(
+                f"{store.url}: shards/{block.name}{INDEX_ENDING} does not tell its rooms, as an import's does; "
+                "run the same command again to import them anew"
+            )
         hashes[f"shards/{block.name}.tar"] = index.tar_sha256
         count = counts[block.split]
         count["scenes"] += len(index.header["rooms"])

@@ -7,8 +7,11 @@ import pytest
 
 from randscene.errors import DatasetError
 from randscene.generator.front3d_axes import Reading
-from randscene.generator.front3d_output import Description
+from randscene.generator.front3d_block import RoomBlock
+from randscene.generator.front3d_layout import Room
+from randscene.generator.front3d_output import Description, close, committed_header
 from randscene.generator.front3d_settings import LICENCE, Front3dSettings
+from randscene.shards.commit import commit_shard
 from randscene.shards.store import open_store
 
 READING = Reading(axes="x,-z,y", numbering="suffix")
@@ -50,3 +53,31 @@ def test_who_goes_on_with_other_software_hears_which(tmp_path, monkeypatch):
     monkeypatch.setattr(Description, "versions", property(lambda self: versions))
     with pytest.raises(DatasetError, match=r"\(3d-front: versions\.pillow is [0-9.]+ there, 1\.0 here\)"):
         BEGUN.refuse_others(store)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"given_up": [3]},
+        {"failures": {"reason": "unreadable"}},
+        {"failures": [{}]},
+        {"rooms": 4},
+        {"rooms": [{"room": "house/room", "objects": [], "left_out": [{"reason": None}]}]},
+        {"rooms": [{"room": "house/room", "left_out": []}]},
+    ],
+    ids=str,
+)
+def test_an_index_that_does_not_tell_its_rooms_is_not_taken_for_an_imports(damage, tmp_path):
+    store = open_store(tmp_path / "dataset")
+    block = RoomBlock(split="train", number=0, rooms=(Room(scene=0, split="train", room_id="a/b", furniture=()),))
+    header = {"scenes": [0], "attempts": {}, "given_up": {"0": "unreadable"}, "fingerprint": BEGUN.fingerprint}
+    whole = header | {"rooms": [], "failures": [{"reason": "unreadable"}]}
+    commit_shard(store, f"shards/{block.name}.tar", iter(()), header=whole)
+    assert committed_header(store, block, BEGUN.fingerprint) == whole
+    commit_shard(store, f"shards/{block.name}.tar", iter(()), header=whole | damage)
+    assert committed_header(store, block, BEGUN.fingerprint) is None, "it is imported anew"
+    with pytest.raises(
+        DatasetError, match=r"train-000000\.index\.json does not tell its rooms.*; run the same command"
+    ):
+        close(store, BEGUN, [block])
+    assert not (tmp_path / "dataset" / "rooms.jsonl").exists()
