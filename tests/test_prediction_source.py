@@ -306,6 +306,15 @@ def test_a_checkpoint_that_was_taken_out_of_its_run_is_refused(run, tmp_path):
         Predictor(tmp_path / "alone", device="cpu")
 
 
+def test_the_folder_around_a_run_or_its_checkpoints_is_refused_with_what_was_meant(run):
+    for folder, meant in (
+        (run / "checkpoints", f"is the folder of a run's checkpoints: give the run, {run}, or one of them"),
+        (run.parent, f"holds runs and is none: give {run}"),
+    ):
+        with pytest.raises(CheckpointError, match=f"^{folder} {meant}$"):
+            find_source(folder)
+
+
 def test_a_source_that_is_not_there_or_of_another_size_is_named_before_anything_else(weights, tmp_path):
     nowhere = ["conditioner.source=/nowhere/dinov2", "data.encoder=/nowhere/encoder"]
     with pytest.raises(CheckpointError, match=r'no folder or file "nowhere"'):

@@ -22,7 +22,7 @@ from randscene.train.checkpoint import (
     read_state,
 )
 from randscene.train.conditioned_flow import ConditionedFlow, load_conditioned_flow, load_published_flow, run_of
-from randscene.train.published import refuse_mistyped_run
+from randscene.train.published import refuse_folder_of_runs, refuse_mistyped_run
 from randscene.train.settings import RunSettings, load_settings, with_overrides
 from randscene.train.structure_encoder import MINI, LoadedDecoder, load_decoder
 
@@ -150,7 +150,8 @@ def find_source(
     Raises
     ------
     CheckpointError
-        If a run has no such checkpoint, a checkpoint does not lie in a run, or a path is mistyped.
+        If a run has no such checkpoint, a checkpoint does not lie in a run, or a path is mistyped or that of the folder
+        around a run or its checkpoints.
     SpecError
         If the settings are not valid, or an option does not belong to this kind of source.
     """
@@ -171,6 +172,7 @@ def find_source(
             checkpoint = best_checkpoint(path) if best else latest_checkpoint(path)
         return PredictionSource(name=name, settings=load_run_settings(run_of(checkpoint)), checkpoint=checkpoint)
     refuse_mistyped_run(name)
+    refuse_folder_of_runs(name)
     settings = with_overrides(load_settings(preset or PUBLISHED_PRESET), overrides)
     if settings.conditioner.kind != "dinov2":
         raise SpecError(

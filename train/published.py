@@ -81,6 +81,27 @@ def refuse_mistyped_run(source: str) -> None:
     raise CheckpointError(f"no run or weights at {source}: there is no {missing} in {here}{hint}")
 
 
+def refuse_folder_of_runs(source: str) -> None:
+    """Tell the folder around what was meant, a run or a checkpoint, from published weights.
+
+    Raises
+    ------
+    CheckpointError
+        If `source` is the `checkpoints` folder of a run, or a folder that holds runs; with what to give instead.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    if folder.resolve().name == "checkpoints" and (folder.parent / "settings.json").is_file():
+        raise CheckpointError(
+            f"{source} is the folder of a run's checkpoints: give the run, {folder.parent}, or one of them"
+        )
+    runs = sorted(child.name for child in folder.iterdir() if (child / "settings.json").is_file())
+    if runs:
+        more = f" (or {', '.join(runs[1:5])}{', ...' * (len(runs) > 5)})" if runs[1:] else ""
+        raise CheckpointError(f"{source} holds runs and is none: give {folder / runs[0]}{more}")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The json object in `path`; `CheckpointError` if it is missing or not a json object."""
     try:
