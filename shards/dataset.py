@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import operator
 import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from randscene.errors import DatasetError
 from randscene.shards.filters import Filters
 from randscene.shards.latent_sidecar import MEMBER as LATENTS
 from randscene.shards.latent_sidecar import LatentSet, choose_latents, latent_sets, sidecar_folder
+from randscene.shards.meant_folder import meant_folder
 from randscene.shards.order import permute
 from randscene.shards.shard_cache import ShardCache
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_indices
@@ -258,6 +260,8 @@ class Dataset:
         ------
         IndexError
             If there is no such index.
+        TypeError
+            If it is no whole number: the key of a sample is looked up in `keys`.
         DatasetError
             If the sample cannot be read or is not what it should be.
         """
@@ -287,6 +291,11 @@ class Dataset:
             yield self[int(permute(seed, epoch, len(self), position))]
 
     def _place(self, index: int) -> tuple[Shard, int]:
+        try:
+            index = operator.index(index)
+        except TypeError as error:
+            hint = f"dataset.keys.index({index!r}) is the index of a key" if isinstance(index, str) else "one at a time"
+            raise TypeError(f"samples are numbered from 0, and {index!r} is no whole number: {hint}") from error
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         number = int(self._keep[index])
@@ -305,7 +314,7 @@ def read_info(store: Store) -> dict[str, Any]:
     try:
         info = json.loads(store.read("dataset.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DatasetError(f"{store.url} is not a dataset: it has no dataset.json; check the path") from error
+        raise DatasetError(f"{store.url} is not a dataset: it has no dataset.json; {meant_folder(store)}") from error
     except ValueError as error:
         raise DatasetError(f"{store.url}/dataset.json is not readable: {error}; copy it again") from error
     if not isinstance(info, dict) or info.get("schema") != DATASET_SCHEMA:

@@ -270,6 +270,16 @@ def test_all_splits_can_be_read_together(whole):
     assert together.keys == open_dataset(whole, split="train").keys + open_dataset(whole, split="val").keys
 
 
+def test_who_asks_for_a_key_hears_how_it_is_looked_up(whole):
+    dataset = open_dataset(whole)
+    key = dataset.keys[1]
+    with pytest.raises(TypeError, match=re.escape(f"dataset.keys.index('{key}') is the index of a key")):
+        dataset[key]
+    with pytest.raises(TypeError, match=r"slice.* is no whole number: one at a time"):
+        dataset[:2]
+    assert dataset[dataset.keys.index(key)].key == dataset[np.int64(1)].key == key
+
+
 def test_single_members_are_read_alone(whole):
     dataset = open_dataset(whole)
     assert dataset.members(3, ("json", "latents.npy")) == {"json": dataset.members(3)["json"]}
@@ -366,6 +376,13 @@ def test_a_broken_dataset_is_refused_in_one_line(folder, name):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="check the path"):
         open_dataset(tmp_path / "nowhere")
+
+
+def test_the_folder_around_a_dataset_or_inside_one_is_refused_with_what_was_meant(folder):
+    with pytest.raises(DatasetError, match=f"it holds data: give {folder}$"):
+        open_dataset(folder.parent)
+    with pytest.raises(DatasetError, match=f"the folder around it is one: {folder}$"):
+        open_dataset(folder / "shards")
 
 
 def test_a_file_that_vanishes_while_its_folder_is_listed_hides_no_other(folder, monkeypatch):
