@@ -315,6 +315,16 @@ def test_the_folder_around_a_run_or_its_checkpoints_is_refused_with_what_was_mea
             find_source(folder)
 
 
+def test_a_checkpoint_that_does_not_say_what_it_was_trained_with_is_refused_in_one_line(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "step_0000030"
+    state = json.loads((newest / "state.json").read_text())
+    for data in ({}, {"encoder": "mini"}, {"encoder": {}}):
+        (newest / "state.json").write_text(json.dumps(state | {"data": data}))
+        with pytest.raises(CheckpointError, match=f"does not say which encoder .*: delete {newest} to use an earlier"):
+            find_source(tmp_path / "run").load()
+
+
 def test_a_source_that_is_not_there_or_of_another_size_is_named_before_anything_else(weights, tmp_path):
     nowhere = ["conditioner.source=/nowhere/dinov2", "data.encoder=/nowhere/encoder"]
     with pytest.raises(CheckpointError, match=r'no folder or file "nowhere"'):

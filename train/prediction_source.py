@@ -109,8 +109,14 @@ class PredictionSource:
     def _check(self, checkpoint: Path, flow: ConditionedFlow, decoder: LoadedDecoder) -> None:
         """Refuse other networks around the flow than those it was trained with."""
         facts = read_state(checkpoint).data
+        encoder = facts.get("encoder")
+        if not isinstance(encoder, dict) or "sha256" not in encoder:
+            raise CheckpointError(
+                f"{checkpoint}/state.json does not say which encoder it was trained with: delete {checkpoint} to use "
+                "an earlier one"
+            )
         # The mini encoder and decoder share one file; the published ones do not, and only their name can be compared.
-        if decoder.name == MINI and decoder.sha256 != facts["encoder"]["sha256"]:
+        if decoder.name == MINI and decoder.sha256 != encoder["sha256"]:
             raise CheckpointError(
                 f"{checkpoint} was trained on latents of another mini encoder than this version's: train it again"
             )
