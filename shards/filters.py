@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ class Filters:
     max_instances: int | None = None
     scenes: str | None = None
     views: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_visible_pixels", "min_visible_ratio", "min_instances", "max_instances"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Real):
+                raise DatasetError(f"{name}={value!r} is not a number")
 
     def select(self, indices: Sequence[ShardIndex], *, where: str) -> NDArray[Any]:
         """Numbers of the samples that pass.
@@ -125,7 +132,7 @@ def _chosen_scenes(indices: Sequence[ShardIndex], scenes: str, where: str) -> tu
 
 
 def _span(name: str, text: str) -> tuple[int, int]:
-    match = _SPAN.fullmatch(text)
+    match = _SPAN.fullmatch(text) if isinstance(text, str) else None
     first, end = (0, int(match[1])) if match and match[1] else (int(match[2]), int(match[3])) if match else (0, 0)
     if first >= end:
         raise DatasetError(f"{name}={text!r} is not of the form first:N or A:B with A below B")
