@@ -9,6 +9,8 @@ see no pattern.
 """
 
 from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
 
 import numpy as np
 
@@ -38,12 +40,18 @@ class Mixture:
     Raises
     ------
     DatasetError
-        If there is no member, or a weight or dataset is empty.
+        If there is no member, one is not a dataset with its weight, or a weight or dataset is empty.
     """
 
     def __init__(self, members: Mapping[str, tuple[Dataset, float]], seed: int = 0) -> None:
         if not members:
             raise DatasetError("a mixture needs at least one dataset")
+        for name, member in members.items():
+            # A path is the likely mistake; what else has samples is taken.
+            if not isinstance(member, tuple | list) or len(member) != 2 or isinstance(member[0], str | Path):
+                raise DatasetError(f"mixture: {name} must be a pair, (open_dataset(...), weight)")
+            if not isinstance(member[1], Real):
+                raise DatasetError(f"mixture: the weight of {name} is {member[1]!r}; it must be a number above 0")
         self.names = tuple(sorted(members))
         self.seed = seed
         self.datasets = {name: members[name][0] for name in self.names}

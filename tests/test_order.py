@@ -145,6 +145,12 @@ def test_mixture_refuses_weights_that_are_none(weight):
         Mixture({"a": (Numbers(3), weight), "b": (Numbers(3), 1.0)})
 
 
+@pytest.mark.parametrize("member", ["no/dataset", ("no/dataset", 1.0), ([1], "much"), ([1],), [1]])
+def test_mixture_refuses_what_is_no_dataset_with_its_weight(member):
+    with pytest.raises(DatasetError, match=r"mixture: rand must be a pair|the weight of rand is 'much'"):
+        Mixture({"rand": member})
+
+
 def test_mixture_refuses_empty_members():
     with pytest.raises(DatasetError, match="at least one"):
         Mixture({})
