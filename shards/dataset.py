@@ -324,8 +324,12 @@ def read_info(store: Store) -> dict[str, Any]:
     for field, kind in (("name", str), ("fingerprint", str), ("splits", dict)):
         if not isinstance(info.get(field), kind):
             raise DatasetError(f"{store.url}/dataset.json has no {field}: use the release that wrote the dataset")
-    if not all(isinstance(counts, dict) for counts in info["splits"].values()):
-        raise DatasetError(f"{store.url}/dataset.json has no counts of its splits; copy it again")
+    for counts in info["splits"].values():
+        if not isinstance(counts, dict) or any(type(count) is not int for count in counts.values()):
+            raise DatasetError(f"{store.url}/dataset.json has no counts of its splits; copy it again")
+    for field in ("spec", "versions"):
+        if not isinstance(info.get(field, {}), dict):
+            raise DatasetError(f"{store.url}/dataset.json: its {field} is no mapping; copy it again")
     return info
 
 

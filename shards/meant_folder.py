@@ -9,6 +9,8 @@ def meant_folder(store: Store) -> str:
     if folder is not None:
         if (folder.parent / "dataset.json").is_file():  # its shards, say
             return f"the folder around it is one: {folder.parent}"
+        if folder.is_file():
+            return "it is a file; give the folder that holds dataset.json"
         inside = sorted(found.parent.name for found in folder.glob("*/dataset.json"))
         if inside:
             return f"it holds {', '.join(inside[:5])}{', ...' * (len(inside) > 5)}: give {folder / inside[0]}"

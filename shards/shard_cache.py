@@ -47,13 +47,15 @@ class ShardCache:
     Raises
     ------
     DatasetError
-        If the limit is not positive.
+        If the limit is not positive, or the folder is a file.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, limit: int | None = None) -> None:
         if limit is not None and limit <= 0:
             raise DatasetError(f"a cache of {limit} bytes holds nothing; cache_limit must be a number above 0")
         self.folder = Path(folder).absolute()
+        if self.folder.is_file():
+            raise DatasetError(f"{self.folder} is a file, and the cache a folder; choose another one")
         self.limit = limit
         self._files = open_store(self.folder)
         self._seen: dict[str, float] = {}

@@ -238,6 +238,12 @@ def test_the_limit_removes_what_was_used_longest_ago(tmp_path):
     assert sum(path.stat().st_size for path in _copies(tmp_path / "cache")) <= cache.limit
 
 
+def test_a_cache_that_is_a_file_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "cache").touch()
+    with pytest.raises(DatasetError, match="cache is a file, and the cache a folder; choose another one$"):
+        ShardCache(tmp_path / "cache")
+
+
 def test_a_limit_below_one_shard_still_reads(whole, tmp_path, caplog):
     dataset = open_dataset(whole, cache=tmp_path / "cache", cache_limit=1)
     assert "give the cache more room" in caplog.text

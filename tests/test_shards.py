@@ -348,6 +348,13 @@ BROKEN_FOLDERS = {
     "no splits": (lambda f: _change_info(f, splits=None), "has no splits"),
     "splits without counts": (lambda f: _change_info(f, splits={"train": 4}), "no counts of its splits"),
     "a folder for dataset.json": (lambda f: _folder_for(f / "dataset.json"), "cannot be read: Is a directory"),
+    "counts that are words": (
+        lambda f: _change_info(f, splits={"train": {"shards": "two"}}),
+        "no counts of its splits",
+    ),
+    "counts that are missing": (lambda f: _change_info(f, splits={"train": {"samples": None}}), "no counts of its spl"),
+    "a spec that is a list": (lambda f: _change_info(f, spec=[1]), "its spec is no mapping; copy it again"),
+    "versions that are a number": (lambda f: _change_info(f, versions=3), "its versions is no mapping"),
     "index without tar": (lambda f: (f / "shards/train-000001.tar").unlink(), "train-000001.tar is missing"),
     "lost index": (lambda f: (f / "shards/train-000001.index.json").unlink(), "copy the missing shards"),
     "lost shard": (
@@ -383,6 +390,9 @@ def test_the_folder_around_a_dataset_or_inside_one_is_refused_with_what_was_mean
         open_dataset(folder.parent)
     with pytest.raises(DatasetError, match=f"the folder around it is one: {folder}$"):
         open_dataset(folder / "shards")
+    (folder.parent / "alone.tar").touch()
+    with pytest.raises(DatasetError, match=r"it is a file; give the folder that holds dataset\.json$"):
+        open_dataset(folder.parent / "alone.tar")
 
 
 def test_a_file_that_vanishes_while_its_folder_is_listed_hides_no_other(folder, monkeypatch):
