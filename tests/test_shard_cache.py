@@ -240,7 +240,7 @@ def test_the_limit_removes_what_was_used_longest_ago(tmp_path):
 
 def test_a_cache_that_is_a_file_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "cache").touch()
-    with pytest.raises(DatasetError, match="cache is a file, and the cache a folder; choose another one$"):
+    with pytest.raises(DatasetError, match=r"cache is a file, and the cache a folder; choose another one$"):
         ShardCache(tmp_path / "cache")
 
 
