@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from randscene.errors import DatasetError
 from randscene.shards.mixture import Mixture
-from randscene.shards.torch_loading import check_place, positions_of
+from randscene.shards.torch_loading import check_mixture, check_place, positions_of
 from randscene.shards.view_sample import ViewSample
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class IterableSamples(IterableDataset[ViewSample]):
     Raises
     ------
     DatasetError
-        If the numbers do not fit together.
+        If the numbers do not fit together, or a dataset is given in place of a mixture.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class IterableSamples(IterableDataset[ViewSample]):
         world_size: int = 1,
         steps: int | None = None,
     ) -> None:
+        check_mixture(mixture)
         check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size)
         self._mixture = mixture
         self._place = {"batch_size": batch_size, "rank": rank, "world_size": world_size}

@@ -72,11 +72,12 @@ def torch_loader(
     Raises
     ------
     DatasetError
-        If the numbers do not fit together.
+        If the numbers do not fit together, or a dataset is given in place of a mixture.
     """
     import torch
     from torch.utils.data import DataLoader
 
+    check_mixture(mixture)
     check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size, num_workers=num_workers)
     return DataLoader(
         cast(Any, _Batches(mixture, collate, collate_at, batch_size=batch_size, rank=rank, world_size=world_size)),
@@ -90,6 +91,12 @@ def torch_loader(
         # DataLoader draws a seed for its workers; without a generator of its own it would take it from the global one.
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def check_mixture(mixture: Mixture) -> None:
+    """Raise a DatasetError where something else, a dataset most likely, was given in place of a mixture."""
+    if not hasattr(mixture, "sample"):
+        raise DatasetError(f"{mixture!r} is no mixture: give Mixture({{'data': (dataset, 1.0)}})")
 
 
 def check_place(*, batch_size: int, step: int, rank: int, world_size: int, num_workers: int = 0) -> None:

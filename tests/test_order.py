@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from shard_fixtures import make_dataset
 
 from randscene.errors import DatasetError
-from randscene.shards import Mixture, open_dataset, permute, torch_loader
+from randscene.shards import IterableSamples, Mixture, open_dataset, permute, torch_loader
 from randscene.shards.mixture import WINDOW
 from randscene.shards.order import endless
 from randscene.shards.torch_loading import positions_of
@@ -221,6 +221,14 @@ def test_loading_leaves_the_global_random_state_alone(datasets):
 def test_collate_makes_the_batch(datasets):
     loader = torch_loader(_mixture(datasets), batch_size=3, steps=1, collate=len)
     assert list(loader) == [3]
+
+
+def test_who_gives_a_dataset_for_a_mixture_hears_how_one_is_made(datasets):
+    dataset = datasets[0]
+    said = r"^Dataset\(.*\) is no mixture: give Mixture\({'data': \(dataset, 1\.0\)}\)$"
+    for read in (IterableSamples, lambda given: torch_loader(given, batch_size=1, step=0)):
+        with pytest.raises(DatasetError, match=said):
+            read(dataset)
 
 
 def test_loader_refuses_numbers_that_do_not_fit(datasets):
