@@ -31,8 +31,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, help="scenes that a unit scores at a time")
     args = parser.parse_args()
     folder = StudyFolder(load_study(args.study), args.out)
-    units = [unit for unit in folder.plan().units if not unit.done]
-    parts = len(folder.plan().units)
+    units = folder.plan().units
+    parts, left = len(units), sum(not unit.done for unit in units)
     waiting = [
         (number, mine)
         for number in range(1, parts + 1)
@@ -47,13 +47,15 @@ def main() -> int:
     def tell(what: str, mine: list[Unit]) -> None:
         print(f"{time.monotonic() - begun:.0f} s: {what} {', '.join(unit.name for unit in mine)}", flush=True)
 
-    print(f"{len(units)} runs to make or measure, {args.training} at a time on {args.cards} cards", flush=True)
+    print(f"{left} runs to make or measure, {args.training} at a time on {args.cards} cards", flush=True)
     while waiting or measuring or any(training.values()):
         for card, there in training.items():
             for one in list(there):
-                if one[0].poll() is not None or all(is_trained(folder, unit) for unit in one[1]):
+                trained = all(is_trained(folder, unit) for unit in one[1])
+                if trained or one[0].poll() is not None:
                     there.remove(one)
                     measuring.append(one)
+                if trained:
                     tell("trained", one[1])
             if waiting and len(there) < args.training and len(there) == min(map(len, training.values())):
                 number, mine = waiting.pop(0)

@@ -16,7 +16,7 @@ from randscene.generator.light_pictures import light_pictures
 from randscene.manifests import AssetRecord, DatasetSpec, lock_hash, parse_spec
 from randscene.settings_file import first_difference
 from randscene.shards.commit import commit_tar, remove_leftovers
-from randscene.shards.dataset import DATASET_SCHEMA, read_info
+from randscene.shards.dataset_info import DATASET_SCHEMA, read_info
 from randscene.shards.store import Store
 from randscene.shards.view_sample import SCHEMA_VERSION
 from randscene.shards.writer_lock import Hold, sole_writer, worker_turn

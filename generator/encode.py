@@ -19,8 +19,9 @@ from randscene.lookahead import lookahead
 from randscene.ray_session import deaths, ray_session
 from randscene.shards import read_tar
 from randscene.shards.commit import commit_shard, local_copy, remove_leftovers
-from randscene.shards.dataset import read_info, shard_files
+from randscene.shards.dataset import shard_files
 from randscene.shards.dataset_card import write_card
+from randscene.shards.dataset_info import read_info
 from randscene.shards.latent_sidecar import MEMBER, belongs, sidecar_folder, sidecar_header
 from randscene.shards.sample_codec import npy_bytes, npz_arrays
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_index, read_indices

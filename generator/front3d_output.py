@@ -17,8 +17,8 @@ from randscene.generator.front3d_settings import LICENCE, Front3dSettings
 from randscene.manifests import AssetRecord, attribution_markdown
 from randscene.settings_file import first_difference
 from randscene.shards.checksums import write_checksums
-from randscene.shards.dataset import DATASET_SCHEMA, read_info
 from randscene.shards.dataset_card import write_card
+from randscene.shards.dataset_info import DATASET_SCHEMA, read_info
 from randscene.shards.energon import write_energon
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, check_size, parse_index
 from randscene.shards.store import Store

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from randscene.errors import DatasetError
+from randscene.shards.dataset_info import read_info
 from randscene.shards.filters import Filters
 from randscene.shards.latent_sidecar import MEMBER as LATENTS
 from randscene.shards.latent_sidecar import LatentSet, choose_latents, latent_sets, sidecar_folder
-from randscene.shards.meant_folder import meant_folder
 from randscene.shards.order import permute
 from randscene.shards.shard_cache import ShardCache
 from randscene.shards.shard_index import INDEX_ENDING, ShardIndex, read_indices
@@ -28,7 +28,6 @@ from randscene.shards.view_sample import ViewSample, decode_sample
 
 log = logging.getLogger(__name__)
 
-DATASET_SCHEMA = 1
 _SHARD = re.compile(r"([a-z][a-z0-9_]*)-\d{6,}(\.tar|\.index\.json)")
 
 
@@ -301,36 +300,6 @@ class Dataset:
         number = int(self._keep[index])
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return self.shards[shard], number - int(self._starts[shard])
-
-
-def read_info(store: Store) -> dict[str, Any]:
-    """Content of a dataset's `dataset.json`.
-
-    Raises
-    ------
-    DatasetError
-        If it is missing, unreadable or of another schema.
-    """
-    try:
-        info = json.loads(store.read("dataset.json"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DatasetError(f"{store.url} is not a dataset: it has no dataset.json; {meant_folder(store)}") from error
-    except ValueError as error:
-        raise DatasetError(f"{store.url}/dataset.json is not readable: {error}; copy it again") from error
-    if not isinstance(info, dict) or info.get("schema") != DATASET_SCHEMA:
-        raise DatasetError(
-            f"{store.url}/dataset.json is not of schema {DATASET_SCHEMA}: use the release that wrote the dataset"
-        )
-    for field, kind in (("name", str), ("fingerprint", str), ("splits", dict)):
-        if not isinstance(info.get(field), kind):
-            raise DatasetError(f"{store.url}/dataset.json has no {field}: use the release that wrote the dataset")
-    for counts in info["splits"].values():
-        if not isinstance(counts, dict) or any(type(count) is not int for count in counts.values()):
-            raise DatasetError(f"{store.url}/dataset.json has no counts of its splits; copy it again")
-    for field in ("spec", "versions"):
-        if not isinstance(info.get(field, {}), dict):
-            raise DatasetError(f"{store.url}/dataset.json: its {field} is no mapping; copy it again")
-    return info
 
 
 def shard_files(store: Store, split: str | None) -> tuple[list[str], list[str], dict[str, int]]:

@@ -11,7 +11,8 @@ import numpy as np
 from randscene.errors import DatasetError
 from randscene.shards.asset_lock import LOCK
 from randscene.shards.card_metadata import CREDITS, front_matter, licences_of, not_commercial
-from randscene.shards.dataset import Dataset, open_dataset, read_info, shard_files
+from randscene.shards.dataset import Dataset, open_dataset, shard_files
+from randscene.shards.dataset_info import read_info
 from randscene.shards.latent_sidecar import sidecar_folder, whole_sets
 from randscene.shards.shard_index import ShardIndex, instances_by_scene, read_indices
 from randscene.shards.store import Store, open_store

@@ -9,7 +9,8 @@ from typing import Any
 from randscene.errors import DatasetError, RandsceneError
 from randscene.shards.checksums import NAME as CHECKSUMS
 from randscene.shards.checksums import read_checksums
-from randscene.shards.dataset import read_info, shard_files
+from randscene.shards.dataset import shard_files
+from randscene.shards.dataset_info import read_info
 from randscene.shards.latent_sidecar import belongs, latent_sets, sidecar_folder
 from randscene.shards.shard_index import ShardIndex
 from randscene.shards.shard_lint import LintReport, ShardFindings, ShardJob, lint_latents, lint_shard

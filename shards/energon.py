@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from randscene.shards.dataset import Shard, committed_shards, read_info
+from randscene.shards.dataset import Shard, committed_shards
+from randscene.shards.dataset_info import read_info
 from randscene.shards.shard_index import ShardIndex
 from randscene.shards.shard_writer import BLOCK
 from randscene.shards.store import Store, open_store

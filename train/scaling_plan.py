@@ -17,7 +17,7 @@ from randscene.canonical_json import digest
 from randscene.errors import CheckpointError, DatasetError, SpecError
 from randscene.files import write_atomic
 from randscene.shards import Dataset, open_dataset
-from randscene.shards.dataset import read_info
+from randscene.shards.dataset_info import read_info
 from randscene.shards.store import open_store
 from randscene.train.batch import check_frame, same_frame
 from randscene.train.checkpoint import (

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from randscene import seeding
 from randscene.errors import DatasetError, RandsceneError, SpecError, first_line
 from randscene.shards import Dataset, Mixture, ViewSample, open_dataset, torch_loader
-from randscene.shards.dataset import read_info
+from randscene.shards.dataset_info import read_info
 from randscene.shards.latent_sidecar import MEMBER as LATENTS
 from randscene.shards.latent_sidecar import latent_sets
 from randscene.shards.store import open_store
