@@ -1,5 +1,6 @@
 """`randscene evaluate`."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ def evaluate(
     """
     from randscene.train.compared_methods import check_methods, name_methods
     from randscene.train.evaluate import evaluate as score
+    from randscene.train.evaluation_report import check_replaceable
     from randscene.train.evaluation_tables import Comparison
     from randscene.train.protocols import load_protocol
     from randscene.train.truth_layouts import truth_reading
@@ -110,6 +112,11 @@ def evaluate(
     kind = truth_reading(truth, up_axis=truth_up_axis)
     if len(methods) > 1:
         check_methods(methods, same_views=not require_all, readings=readings, depth=kind.depth)
+    flat = len(protocols) == 1 and len(methods) == 1
+    for rules, method in itertools.product(protocols, methods):
+        if out is not None:
+            own = _folder(out, rules.name, method, flat=flat)
+            check_replaceable(own, rules, seed, reading=readings[method], truth=kind)
     comparisons = []
     bar = progress_bar()
     with stops_cleanly("nothing was written; run the same command again"), bar:
@@ -202,11 +209,10 @@ def write(comparisons: "list[Comparison]", methods: dict[str, Path], dataset: Pa
     paths: list[Path] = []
     flat = len(comparisons) == 1 and len(methods) == 1
     for comparison in comparisons:
-        folder = out if flat else out / comparison.protocol.name
+        name = comparison.protocol.name
         for method, report in comparison.reports.items():
-            own = folder if flat else folder / method
-            paths += report.write(own)
-        paths += comparison.write(folder)
+            paths += report.write(_folder(out, name, method, flat=flat))
+        paths += comparison.write(out if flat else out / name)
     if len(comparisons) > 1 and len(methods) > 1:
         paths.append(out / "ranks.md")
         write_atomic(paths[-1], ranks_markdown(comparisons))
@@ -214,11 +220,15 @@ def write(comparisons: "list[Comparison]", methods: dict[str, Path], dataset: Pa
     if worst:
         for comparison in comparisons:
             for method, report in comparison.reports.items():
-                own = (out if flat else out / comparison.protocol.name / method) / "worst"
+                own = _folder(out, comparison.protocol.name, method, flat=flat) / "worst"
                 with progress_bar() as bar:
                     follow = _follow(bar, bar.add_task("worst scenes", total=None))
                     drawn = write_worst_cases(report, methods[method], dataset, own, worst, progress=follow)
                 console.print(f"{len(drawn)} worst scenes drawn: {own}")
+
+
+def _folder(out: Path, protocol: str, method: str, *, flat: bool) -> Path:
+    return out if flat else out / protocol / method
 
 
 def show(report: "EvaluationReport") -> None:

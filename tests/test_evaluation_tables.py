@@ -256,3 +256,25 @@ def test_pictures_need_a_folder(setup):
     refused = run(setup / "good", "--dataset", setup / "dataset", "--worst", 2)
     assert isinstance(refused.exception, SpecError)
     assert "give --out" in str(refused.exception)
+
+
+def test_scores_that_mean_something_else_are_not_replaced(setup, tmp_path, monkeypatch):
+    for protocol in (UNALIGNED, FIXED):
+        monkeypatch.setitem(PROTOCOLS, protocol.name, protocol)
+    same = [setup / "flat", "--dataset", setup / "dataset", "--out", tmp_path, "--workers", 1]
+    assert run(*same, "--protocol", "fixed").exit_code == 0
+    before = files(tmp_path)
+    assert run(*same, "--protocol", "fixed").exit_code == 0
+    assert files(tmp_path) == before
+    for other, told in (
+        (["--protocol", "fixed", "--seed", 1], "(seed)"),
+        (["--protocol", "unaligned"], "(protocol)"),
+        (["--protocol", "fixed", "--match", "hungarian"], "(predictions)"),
+    ):
+        refused = run(*same, *other)
+        assert isinstance(refused.exception, SpecError), refused.output
+        assert told in str(refused.exception)
+        assert "another --out" in str(refused.exception)
+    assert files(tmp_path) == before
+    (tmp_path / "scores.json").write_text("[1, 2")
+    assert "is no report" in str(run(*same, "--protocol", "fixed").exception)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from randscene.errors import SpecError
 from randscene.files import write_atomic
 from randscene.train.evaluation_statistics import mean_interval
 from randscene.train.output_layouts import OWN, PredictionReading
@@ -174,6 +175,40 @@ class EvaluationReport:
         for name, text in texts.items():
             write_atomic(out / name, text)
         return tuple(out / name for name in texts)
+
+
+def check_replaceable(
+    out: Path, protocol: Protocol, seed: int, *, reading: PredictionReading = OWN, truth: TruthReading = DATASET
+) -> None:
+    """Refuse to replace the scores in folder `out` by such as do not mean the same. The same again, after new
+    predictions for example, may replace them; so may any where `out` holds no `scores.json`.
+
+    Raises
+    ------
+    SpecError
+        If `out` has scores of another protocol, seed, or reading of predictions or truth, or a `scores.json` that is
+        none of ours.
+    """
+    path = out / "scores.json"
+    if not path.exists():
+        return
+    mine = {
+        "protocol": dataclasses.asdict(protocol),
+        "seed": seed,
+        "predictions": dataclasses.asdict(reading),
+        "truth": dataclasses.asdict(truth),
+    }
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        told = {name: theirs[name] for name in mine}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpecError(f"{path} is no report of `randscene evaluate`: move it away, or give another --out") from error
+    other = [name for name, value in mine.items() if json.loads(json.dumps(value)) != told[name]]
+    if other:
+        raise SpecError(
+            f"{out} holds scores with other settings ({', '.join(other)}): give another --out, or delete {path} "
+            "to replace them"
+        )
 
 
 def row(scene: SceneScores) -> dict[str, Any]:
