@@ -32,6 +32,8 @@ class Filters:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real):
                 raise DatasetError(f"{name}={value!r} is not a number")
+            if value is not None and value < 0:
+                raise DatasetError(f"{name}={value} is below 0; leave it out to take all")
 
     def select(self, indices: Sequence[ShardIndex], *, where: str) -> NDArray[Any]:
         """Numbers of the samples that pass.

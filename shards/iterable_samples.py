@@ -59,7 +59,7 @@ class IterableSamples(IterableDataset[ViewSample]):
         steps: int | None = None,
     ) -> None:
         check_mixture(mixture)
-        check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size)
+        check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size, steps=steps)
         self._mixture = mixture
         self._place = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
         self._first = self._next = step

@@ -9,7 +9,7 @@ see no pattern.
 """
 
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class Mixture:
     Raises
     ------
     DatasetError
-        If there is no member, one is not a dataset with its weight, or a weight or dataset is empty.
+        If there is no member, one is not a dataset with its weight, a weight or dataset is empty, or the seed is no
+        whole number from 0.
     """
 
     def __init__(self, members: Mapping[str, tuple[Dataset, float]], seed: int = 0) -> None:
@@ -52,8 +53,10 @@ class Mixture:
                 raise DatasetError(f"mixture: {name} must be a pair, (open_dataset(...), weight)")
             if not isinstance(member[1], Real):
                 raise DatasetError(f"mixture: the weight of {name} is {member[1]!r}; it must be a number above 0")
+        if not isinstance(seed, Integral) or seed < 0:
+            raise DatasetError(f"mixture: the seed is {seed!r}; it must be a whole number from 0")
         self.names = tuple(sorted(members))
-        self.seed = seed
+        self.seed = int(seed)
         self.datasets = {name: members[name][0] for name in self.names}
         weights = [float(members[name][1]) for name in self.names]
         for name, weight in zip(self.names, weights):

@@ -47,12 +47,14 @@ class ShardCache:
     Raises
     ------
     DatasetError
-        If the limit is not positive, or the folder is a file.
+        If the limit is not positive, or the folder is a file or has no name.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, limit: int | None = None) -> None:
         if limit is not None and limit <= 0:
             raise DatasetError(f"a cache of {limit} bytes holds nothing; cache_limit must be a number above 0")
+        if not os.fspath(folder):
+            raise DatasetError("cache='' is no folder; leave it out to read without one")
         self.folder = Path(folder).absolute()
         if self.folder.is_file():
             raise DatasetError(f"{self.folder} is a file, and the cache a folder; choose another one")

@@ -8,6 +8,7 @@ batch stays the same, and a job resumes from one integer.
 
 import itertools
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 from randscene.errors import DatasetError
@@ -78,7 +79,9 @@ def torch_loader(
     from torch.utils.data import DataLoader
 
     check_mixture(mixture)
-    check_place(batch_size=batch_size, step=step, rank=rank, world_size=world_size, num_workers=num_workers)
+    check_place(
+        batch_size=batch_size, step=step, rank=rank, world_size=world_size, steps=steps, num_workers=num_workers
+    )
     return DataLoader(
         cast(Any, _Batches(mixture, collate, collate_at, batch_size=batch_size, rank=rank, world_size=world_size)),
         sampler=_Steps(step, steps),
@@ -99,8 +102,23 @@ def check_mixture(mixture: Mixture) -> None:
         raise DatasetError(f"{mixture!r} is no mixture: give Mixture({{'data': (dataset, 1.0)}})")
 
 
-def check_place(*, batch_size: int, step: int, rank: int, world_size: int, num_workers: int = 0) -> None:
+def check_place(
+    *, batch_size: int, step: int, rank: int, world_size: int, steps: int | None = None, num_workers: int = 0
+) -> None:
     """Raise a DatasetError unless these numbers name a reader's place in a job."""
+    numbers = {
+        "batch_size": batch_size,
+        "step": step,
+        "steps": 0 if steps is None else steps,
+        "rank": rank,
+        "world_size": world_size,
+        "num_workers": num_workers,
+    }
+    for name, value in numbers.items():
+        if not isinstance(value, Integral):
+            raise DatasetError(f"{name}={value!r} is not a whole number")
+    if numbers["steps"] < 0:
+        raise DatasetError(f"steps={steps} is below 0; leave it out to read without end")
     if batch_size < 1 or step < 0 or num_workers < 0 or not 0 <= rank < world_size:
         raise DatasetError(
             f"batch_size {batch_size}, step {step}, rank {rank} of {world_size}, {num_workers} workers: "

@@ -150,6 +150,7 @@ def test_samples_that_do_not_state_unoccluded_pixels_give_an_index_without_the_r
         ({"min_visible_ratio": float("nan")}, "not between 0 and 1"),
         ({"scenes": 3}, "scenes=3 is not of the form"),
         ({"min_visible_pixels": "5"}, "min_visible_pixels='5' is not a number"),
+        ({"min_visible_pixels": -1}, "min_visible_pixels=-1 is below 0; leave it out"),
         ({"min_visible_ratio": "half"}, "min_visible_ratio='half' is not a number"),
     ],
 )

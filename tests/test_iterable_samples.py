@@ -7,7 +7,7 @@ import pytest
 from shard_fixtures import make_dataset
 
 from randscene.errors import DatasetError
-from randscene.shards import IterableSamples, Mixture, open_dataset
+from randscene.shards import IterableSamples, Mixture, open_dataset, torch_loader
 
 torch_data = pytest.importorskip("torch.utils.data")
 
@@ -103,9 +103,19 @@ def test_a_state_that_is_none_is_refused(mixture, state):
         IterableSamples(mixture).load_state_dict(state)
 
 
-def test_numbers_that_do_not_fit_are_refused(mixture):
-    with pytest.raises(DatasetError, match="rank 2 of 2"):
-        IterableSamples(mixture, rank=2, world_size=2)
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"batch_size": 2, "rank": 2, "world_size": 2}, "rank below world_size"),
+        ({"batch_size": 2.5}, "batch_size=2.5 is not a whole number"),
+        ({"batch_size": 2, "steps": -1}, "steps=-1 is below 0; leave it out"),
+        ({"batch_size": 2, "step": "3"}, "step='3' is not a whole number"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(mixture, numbers, message):
+    for reader in (IterableSamples, torch_loader):
+        with pytest.raises(DatasetError, match=message):
+            reader(mixture, **numbers)
 
 
 def test_nothing_of_the_global_random_state_is_read(mixture):

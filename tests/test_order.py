@@ -158,6 +158,12 @@ def test_mixture_refuses_empty_members():
         Mixture({"a": (Numbers(0), 1.0)})
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, "1"])
+def test_mixture_refuses_a_seed_that_is_no_whole_number(seed):
+    with pytest.raises(DatasetError, match="it must be a whole number from 0"):
+        Mixture({"a": (Numbers(3), 1.0)}, seed=seed)
+
+
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
     pytest.importorskip("torch")

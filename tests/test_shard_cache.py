@@ -252,6 +252,8 @@ def test_a_limit_below_one_shard_still_reads(whole, tmp_path, caplog):
     assert len(_copies(tmp_path / "cache")) == 1
     with pytest.raises(DatasetError, match="cache_limit must be"):
         open_dataset(whole, cache=tmp_path / "cache", cache_limit=0)
+    with pytest.raises(DatasetError, match="leave it out"):
+        open_dataset(whole, cache="")
 
 
 def test_a_removed_copy_is_read_to_the_end_by_who_holds_it(whole, tmp_path):

@@ -285,8 +285,10 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, "Tensor"]:
 
     path = checkpoint / f"{name}.safetensors"
     expected = read_state(checkpoint).files.get(name)
-    if expected is None or not path.is_file():
-        raise CheckpointError(f"{checkpoint} has no {name}.safetensors: delete {checkpoint} to use an earlier one")
+    if expected is None:
+        raise CheckpointError(f"{checkpoint} has no {name}.safetensors: it was exported, for prediction alone")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: delete {checkpoint} to use an earlier one")
     if sha256_of(path) != expected:
         raise CheckpointError(f"{path} is damaged (its sha256 differs): delete {checkpoint} to use an earlier one")
     return load_file(path)
