@@ -9,7 +9,7 @@ see no pattern.
 """
 
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class Mixture:
                 raise DatasetError(f"mixture: {name} must be a pair, (open_dataset(...), weight)")
             if not isinstance(member[1], Real):
                 raise DatasetError(f"mixture: the weight of {name} is {member[1]!r}; it must be a number above 0")
-        if not isinstance(seed, Integral) or seed < 0:
+        if not isinstance(seed, int | np.integer) or seed < 0:
             raise DatasetError(f"mixture: the seed is {seed!r}; it must be a whole number from 0")
         self.names = tuple(sorted(members))
         self.seed = int(seed)

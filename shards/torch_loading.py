@@ -8,8 +8,9 @@ batch stays the same, and a job resumes from one integer.
 
 import itertools
 from collections.abc import Callable, Iterator
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from randscene.errors import DatasetError
 from randscene.shards.mixture import Mixture
@@ -115,7 +116,7 @@ def check_place(
         "num_workers": num_workers,
     }
     for name, value in numbers.items():
-        if not isinstance(value, Integral):
+        if not isinstance(value, int | np.integer):
             raise DatasetError(f"{name}={value!r} is not a whole number")
     if numbers["steps"] < 0:
         raise DatasetError(f"steps={steps} is below 0; leave it out to read without end")
