@@ -87,7 +87,7 @@ def stops_cleanly(advice: str) -> Iterator[None]:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a file where results shall go into a folder: at once, not after the work.
+    """Refuse a file or a dataset where results shall go into a folder: at once, not after the work.
 
     Raises
     ------
@@ -95,6 +95,8 @@ def check_folder(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise SpecError(f"--out {out} is a file: give a folder")
+    if (out / "dataset.json").is_file():
+        raise SpecError(f"--out {out} is a dataset: give another folder")
 
 
 def log_file(dataset: str) -> Path:

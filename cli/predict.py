@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from randscene.cli.completion import run_presets, splits, torch_devices
-from randscene.cli.console import console, progress_bar, stops_cleanly
+from randscene.cli.console import check_folder, console, progress_bar, stops_cleanly
 from randscene.errors import SpecError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def predict(
     from randscene.train.prediction_view import View
     from randscene.train.settings import with_overrides
 
+    check_folder(out)
     found = find_source(source, best=best, preset=preset, overrides=set_ or [])
     stated = {"sampling.steps": steps, "sampling.cfg_strength": cfg}
     given = [f"{field}={value}" for field, value in stated.items() if value is not None]

@@ -82,11 +82,21 @@ def test_no_number_of_a_progress_bar_is_cut_on_a_narrow_terminal(width):
     assert "cut" not in words and {"700/1200", "-:--:--", "views,", "700.3"} <= set(words)
 
 
-@pytest.mark.parametrize("command", [("evaluate", "nowhere", "--dataset", "nowhere"), ("verify", "nowhere")])
-def test_a_file_in_place_of_the_results_folder_is_refused_before_the_work(run, tmp_path, command):
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "nowhere", "--dataset", "nowhere"),
+        ("verify", "nowhere"),
+        ("predict", "nowhere", "--dataset", "nowhere"),
+    ],
+)
+def test_a_file_or_a_dataset_in_place_of_the_results_folder_is_refused_before_the_work(run, tmp_path, command):
     (tmp_path / "file").write_text("mine")
     code, lines = run(*command, "--out", tmp_path / "file")
     assert code == 1 and lines == [f"error: --out {tmp_path / 'file'} is a file: give a folder"]
+    (tmp_path / "dataset.json").write_text("{}")
+    code, lines = run(*command, "--out", tmp_path)
+    assert code == 1 and lines == [f"error: --out {tmp_path} is a dataset: give another folder"]
 
 
 def test_a_corrupt_lock_is_one_line_that_names_the_place(run, lock_path, tmp_path):
