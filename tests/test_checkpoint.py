@@ -170,6 +170,10 @@ def test_a_folder_of_another_run_or_of_something_else_is_refused_untouched(tmp_p
     assert load_run_settings(tmp_path / "run").checkpoint_every == SETTINGS.checkpoint_every
     with pytest.raises(CheckpointError, match=r"run of other settings .*optimiser\.lr"):
         open_run(tmp_path / "run", with_overrides(SETTINGS, ["optimiser.lr=1e-5"]))
+    cosine = with_overrides(SETTINGS, ["optimiser.schedule=cosine"])
+    open_run(tmp_path / "cosine", cosine)
+    with pytest.raises(CheckpointError, match=r"\(optimiser\.steps\): .* --set init=.*cosine begins with its weights"):
+        open_run(tmp_path / "cosine", with_overrides(cosine, ["optimiser.steps=77"]))
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")

@@ -58,7 +58,10 @@ def check_run_folder(run: Path, settings: RunSettings) -> bool:
         there, wanted = load_run_settings(run).identity(), settings.identity()
         other = [name for name in sorted(there.keys() | wanted.keys()) if there.get(name) != wanted.get(name)]
         if other:
-            raise CheckpointError(f"{run} holds a run of other settings ({', '.join(other)}): choose another --out")
+            hint = f"; --set init={run} begins with its weights" if other == ["optimiser.steps"] else ""
+            raise CheckpointError(
+                f"{run} holds a run of other settings ({', '.join(other)}): choose another --out{hint}"
+            )
         return True
     # A kill during the first write leaves nothing but a temporary file.
     if run.exists() and (not run.is_dir() or any(not _LEFT_OVER.fullmatch(path.name) for path in run.iterdir())):
