@@ -148,8 +148,8 @@ def evaluate(
             show_splits(comparison)
     if len(methods) > 1 and len(protocols) > 1:
         show_ranks(comparisons)
-    scenes = sum(len(report.scenes) for comparison in comparisons for report in comparison.reports.values())
-    console.print(f"{time.monotonic() - begun:.1f} s for {scenes} scenes")
+    views = sum(len(report.scenes) for comparison in comparisons for report in comparison.reports.values())
+    console.print(f"{time.monotonic() - begun:.1f} s for {views} views")
     if out is not None:
         with stops_cleanly("the output is incomplete; run the same command again"):
             write(comparisons, methods, dataset, out, worst)
@@ -234,8 +234,8 @@ def _folder(out: Path, protocol: str, method: str, *, flat: bool) -> Path:
 def show(report: "EvaluationReport") -> None:
     """Print the means with their intervals as a table, F-scores in percent."""
     means = report.intervals()
-    table = Table(title=f"{report.protocol.name}: {len(report.scenes)} scenes, {report.n_instances} instances")
-    for name in ("level", "CD squared", "CD unsquared", f"F@{report.protocol.tau:g} %", "box IoU", "voxel IoU"):
+    table = Table(title=f"{report.protocol.name}: {len(report.scenes)} views, {report.n_instances} instances")
+    for name in ("level", "CD squared", "CD unsquared", f"F at {report.protocol.tau:g}, %", "box IoU", "voxel IoU"):
         table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
     for level, title in TITLES.items():
         voxels = {"scene": "voxel_iou", "object": "object_voxel_iou"}.get(level)
@@ -276,7 +276,7 @@ def show_comparison(comparison: "Comparison") -> None:
 
     first = next(iter(comparison.reports.values()))
     columns = comparison.columns
-    table = Table(title=f"{comparison.protocol.name}: {len(first.scenes)} scenes, {first.n_instances} instances")
+    table = Table(title=f"{comparison.protocol.name}: {len(first.scenes)} views, {first.n_instances} instances")
     for name in ("method", *(column.title for column in columns), "missing"):
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for method, means in comparison.intervals().items():

@@ -38,7 +38,8 @@ def _check_split(name: str, split: SplitSpec, rules: LayoutSpec, pools: AssetPoo
     pool = pools.held_out if split.held_out_assets else pools.shared
     which = "held-out assets" if split.held_out_assets else "assets that are not held out"
     counts = f"{len(pools.shared.assets)} usable assets are shared and {len(pools.held_out.assets)} held out"
-    remedy = "add assets to the lock or change assets.held_out_fraction"
+    direction = "raise" if split.held_out_assets else "lower"
+    remedy = f"add assets to the lock (`randscene assets merge`) or {direction} assets.held_out_fraction"
     if kinds is not None:
         remedy += f" or assets.kinds, which is {kinds}"
     if not pool.assets:

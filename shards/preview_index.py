@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from randscene.errors import DatasetError
@@ -28,6 +29,8 @@ class AssetNote:
     """Empty where the lock has none."""
     carries: bool
     """Whether it can carry objects: a table."""
+    file: str
+    """Name of its file, without folder and ending, where the asset is one of a directory; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +69,8 @@ def read_assets(store: Store) -> dict[str, AssetNote]:
 def _note(record: dict[str, Any]) -> tuple[str, AssetNote]:
     support = record.get("support") or {}
     carries = support.get("clearance", 0) > 0
-    return str(record["uid"]), AssetNote(category=str(record.get("category") or ""), carries=carries)
+    file = PurePosixPath(str(record.get("locator") or "")).stem if record.get("source") == "directory" else ""
+    return str(record["uid"]), AssetNote(category=str(record.get("category") or ""), carries=carries, file=file)
 
 
 def read_labels(dataset: Dataset, scenes: Sequence[Sequence[int]]) -> Iterator[list[dict[str, Any]]]:
@@ -118,10 +122,11 @@ def scene_row(
             "uid": str(item["uid"]),
             "licence": item.get("licence"),
             "parent": item.get("support_parent"),
-            "title": _title(item),
-            "category": notes[item["uid"]].category if item["uid"] in notes else "",
+            "title": _title(item) or (note.file if note else ""),
+            "category": note.category if note else "",
         }
         for item in first
+        for note in [notes.get(str(item["uid"]))]
     ]
     leading = notes.get(str(first[0]["uid"]))
     return SceneRow(

@@ -150,17 +150,24 @@ def test_the_index_says_what_the_samples_say(dataset, page):
     assert {0, 1} == set(scenes["table"])
 
 
-def test_tables_and_categories_come_from_the_asset_lock(dataset, tmp_path):
+def test_tables_categories_and_names_of_own_files_come_from_the_asset_lock(dataset, tmp_path):
     copy = shutil.copytree(dataset, tmp_path / "data")
     samples = [open_dataset(copy, split=None)[0]]
     first, second = (samples[0].meta["instances"][n]["uid"] for n in (0, 1))
     records = [
         {"uid": first, "category": "desk", "support": {"clearance": 0.2}},
-        {"uid": second, "category": "mug", "support": None},
+        {
+            "uid": second,
+            "category": "mug",
+            "support": None,
+            "source": "directory",
+            "locator": "/my/meshes/Blue mug.v2.glb",
+        },
     ]
     (copy / "assets.lock.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     data = _script(write_preview(copy), "data")
-    assert [first, "", "desk"] in data["assets"] and [second, "", "mug"] in data["assets"]
+    assert [first, "", "desk"] in data["assets"] and [second, "Blue mug.v2", "mug"] in data["assets"]
+    assert "/my/meshes" not in (copy / "preview" / "index.html").read_text()
     leads = [data["assets"][assets[0]][0] == first for assets in data["scenes"]["assets"]]
     assert [bool(table) for table in data["scenes"]["table"]] == [
         lead or stacked > 0 for lead, stacked in zip(leads, data["scenes"]["stacked"])
